@@ -1,0 +1,103 @@
+"""What each target gets: runtimes, ONNX opset, and the graph form that is fast there.
+
+``TARGETS`` is the one table. The order of ``runtimes`` is the order in which
+``edgekit.load`` tries them on the device: a fixed order, not a timing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgekit.errors import UnknownNameError, UsageError
+
+
+@dataclass(frozen=True)
+class GraphChoices:
+    """Form of the graph where the fastest exact form depends on the machine."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row: a board or a class of machines.
+
+    Attributes:
+        name: what the user types after ``--target``.
+        title: the machine, in words.
+        machine: ``platform.machine()`` there.
+        runtimes: artifacts made for it, in the order ``load`` tries them.
+        opset: ONNX opset of the exported graph.
+        choices: per runtime, the graph form used there.
+        needs: what the device itself must bring.
+        refused: why edgekit does not export for it, or "".
+    """
+
+    name: str
+    title: str
+    machine: str
+    runtimes: tuple[str, ...]
+    opset: int = 18
+    choices: Mapping[str, GraphChoices] = field(default_factory=dict)
+    needs: str = ""
+    refused: str = ""
+
+
+_JETPACK6 = "JetPack 6.1 or later (TensorRT 10.3 or later, Python 3.10 or later)"
+_TOO_OLD = (
+    "its last JetPack has TensorRT {trt} (ONNX opset {opset}), and edgekit's floor is "
+    "TensorRT 10.3 with opset 18; use --target arm for its CPU"
+)
+
+TARGETS: dict[str, Target] = {
+    row.name: row
+    for row in (
+        Target("x86", "x86-64 PC or server", "x86_64", ("openvino", "onnxruntime")),
+        Target("arm", "64-bit ARM Linux", "aarch64", ("litert", "onnxruntime")),
+        Target("rpi4", "Raspberry Pi 4 (Cortex-A72)", "aarch64", ("litert", "onnxruntime")),
+        Target("rpi5", "Raspberry Pi 5 (Cortex-A76)", "aarch64", ("litert", "onnxruntime")),
+        Target("jetson", "NVIDIA Jetson", "aarch64", ("tensorrt", "onnxruntime"), needs=_JETPACK6),
+        Target(
+            "jetson-orin-nano",
+            "NVIDIA Jetson Orin Nano",
+            "aarch64",
+            ("tensorrt", "onnxruntime"),
+            needs=_JETPACK6,
+        ),
+        Target(
+            "jetson-agx-orin",
+            "NVIDIA Jetson AGX Orin",
+            "aarch64",
+            ("tensorrt", "onnxruntime"),
+            needs=_JETPACK6,
+        ),
+        Target(
+            "jetson-nano",
+            "NVIDIA Jetson Nano, TX1, TX2 (JetPack 4)",
+            "aarch64",
+            (),
+            refused=_TOO_OLD.format(trt="8.2", opset=13),
+        ),
+        Target(
+            "jetson-xavier",
+            "NVIDIA Jetson Xavier (JetPack 5)",
+            "aarch64",
+            (),
+            refused=_TOO_OLD.format(trt="8.5", opset=17),
+        ),
+    )
+}
+
+
+def get_target(name: str) -> Target:
+    """The row of ``name``.
+
+    Raises:
+        UnknownNameError: no such target.
+        UsageError: a target edgekit knows and does not serve.
+    """
+    if name not in TARGETS:
+        raise UnknownNameError("target", name, TARGETS)
+    row = TARGETS[name]
+    if row.refused:
+        raise UsageError(f"target {name!r} is not supported: {row.refused}")
+    return row
