@@ -1,0 +1,125 @@
+"""Does an artifact compute what its source computes?
+
+The figure is ``max|a - b| / max|b|`` per output, the worst of all inputs: relative, because an
+absolute bound passes anything on a network whose outputs are small, and per output, because a
+large output must not hide a wrong small one. There is no default tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.bundle import Parity, TensorSpec
+from edgekit.errors import GraphError, ParityError
+
+Tensors = dict[str, NDArray[np.generic]]
+Function = Callable[[Mapping[str, NDArray[np.generic]]], Mapping[str, NDArray[np.generic]]]
+
+SAMPLES = 5
+
+# Indices must stay inside the smallest table they may look up; ids are drawn below this.
+_INTEGER_BOUND = 2
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs, and what the source computes for them."""
+
+    name: str
+    inputs: tuple[Tensors, ...]
+    outputs: tuple[Tensors, ...]
+
+
+def make_reference(name: str, function: Function, inputs: Sequence[TensorSpec]) -> Reference:
+    """Run the source on ``SAMPLES`` seeded inputs.
+
+    Raises:
+        GraphError: an output is NaN or infinite, or zero everywhere: nothing could be proven.
+    """
+    samples = tuple(sample_inputs(inputs, seed) for seed in range(SAMPLES))
+    outputs = tuple(dict(function(sample)) for sample in samples)
+    for output in outputs[0]:
+        _check_telling(output, [produced[output] for produced in outputs])
+    return Reference(name, samples, outputs)
+
+
+def sample_inputs(specs: Sequence[TensorSpec], seed: int) -> Tensors:
+    """One seeded input per spec: noise on a smooth ramp for floats, small ids for integers.
+
+    Noise alone has no low frequencies, and a pooled feature map would see its mean only.
+    """
+    rng = np.random.default_rng(seed)
+    return {spec.name: _sample(spec, rng) for spec in specs}
+
+
+def _sample(spec: TensorSpec, rng: np.random.Generator) -> NDArray[np.generic]:
+    dtype = np.dtype(spec.dtype)
+    if dtype == np.bool_:
+        return rng.integers(0, 2, spec.shape).astype(dtype)
+    if np.issubdtype(dtype, np.integer):
+        return rng.integers(0, _INTEGER_BOUND, spec.shape).astype(dtype)
+    ramp = np.zeros(spec.shape)
+    for axis, size in enumerate(spec.shape):
+        slope = rng.uniform(-1.5, 1.5)
+        steps = np.linspace(-slope, slope, size) if size > 1 else np.full(1, slope / 2)
+        ramp += steps.reshape([-1 if i == axis else 1 for i in range(len(spec.shape))])
+    return (ramp + rng.normal(0.0, 0.7, spec.shape)).astype(dtype)
+
+
+def _check_telling(output: str, values: Sequence[NDArray[np.generic]]) -> None:
+    if not np.issubdtype(values[0].dtype, np.floating):
+        return
+    if not all(np.isfinite(value).all() for value in values):
+        raise GraphError(f"output {output!r} of the source model has NaN or infinite values")
+    if not any(np.any(value) for value in values):
+        raise GraphError(
+            f"output {output!r} of the source model is zero for every input tried, "
+            "so no artifact can be proven equal to it"
+        )
+
+
+def relative_error(got: NDArray[np.generic], wanted: NDArray[np.generic]) -> float:
+    """``max|got - wanted| / max|wanted|`` in float64; infinite for NaN or another shape."""
+    if got.shape != wanted.shape:
+        return math.inf
+    if wanted.size == 0:
+        return 0.0
+    a, b = got.astype(np.float64), wanted.astype(np.float64)
+    difference, scale = float(np.max(np.abs(a - b))), float(np.max(np.abs(b)))
+    if not math.isfinite(difference) or not math.isfinite(scale):
+        return math.inf
+    if scale == 0.0:
+        return 0.0 if difference == 0.0 else math.inf
+    return difference / scale
+
+
+def measure(function: Function, reference: Reference, *, tolerance: float) -> Parity:
+    """Run an artifact on the reference's inputs and take the worst error of each output."""
+    worst: dict[str, float] = {name: 0.0 for name in reference.outputs[0]}
+    for inputs, wanted in zip(reference.inputs, reference.outputs, strict=True):
+        got = function(inputs)
+        for name, value in wanted.items():
+            error = relative_error(np.asarray(got[name]), value) if name in got else math.inf
+            worst[name] = max(worst[name], error)
+    return Parity(reference.name, len(reference.inputs), tolerance, worst)
+
+
+def check(artifact: str, parity: Parity) -> Parity:
+    """Return ``parity`` if every output is within its tolerance.
+
+    Raises:
+        ParityError: names the artifact, the output and both figures.
+    """
+    for output, error in parity.max_relative_error.items():
+        if not error <= parity.tolerance:
+            raise ParityError(
+                f"{artifact} is not the same function: output {output!r} differs from "
+                f"{parity.reference} by {error:.3g} relative, and {parity.tolerance:g} is allowed; "
+                "no bundle was written"
+            )
+    return parity

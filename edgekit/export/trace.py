@@ -1,0 +1,110 @@
+"""A ``torch.nn.Module`` becomes an ONNX graph with static shapes.
+
+The exporter is ``torch.onnx.export(dynamo=True)``. Two of its habits are not taken on trust:
+it ignores an opset it does not like without a word, so the opset is read back; and it writes
+stack traces and paths of this machine into every node, so they are taken out again. Scope
+names stay: errors and reports use them to say where in the user's model a node comes from.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from edgekit.errors import GraphError
+
+SCOPE_KEY = "pkg.torch.onnx.name_scopes"
+_KEPT_METADATA = frozenset({SCOPE_KEY, "pkg.torch.onnx.class_hierarchy"})
+
+
+def trace(
+    module: nn.Module,
+    example_inputs: Sequence[torch.Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    *,
+    opset: int,
+) -> ir.Model:
+    """Trace ``module`` in eval mode on ``example_inputs``; their shapes become the graph's.
+
+    Raises:
+        GraphError: the module cannot be traced, or the exporter wrote another opset.
+    """
+    was_training = module.training
+    module.eval()
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                tuple(example_inputs),
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(input_names),
+                output_names=list(output_names),
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:
+        # The exporter raises a dozen unrelated types; the root cause has the useful sentence.
+        raise GraphError(f"the model cannot be traced to ONNX: {_root_cause(error)}") from error
+    finally:
+        module.train(was_training)
+    if program is None:
+        raise GraphError("the model cannot be traced to ONNX: the exporter returned nothing")
+    model = program.model
+    _check_opset(model, opset)
+    strip_metadata(model)
+    return model
+
+
+def strip_metadata(model: ir.Model) -> None:
+    """Take stack traces, paths and dumps of the tracer's graph out of ``model``, in place."""
+    model.doc_string = None
+    model.graph.doc_string = None
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.doc_string = None
+        _keep_only_scopes(node)
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+
+
+def _keep_only_scopes(node: ir.Node) -> None:
+    for key in set(node.metadata_props) - _KEPT_METADATA:
+        del node.metadata_props[key]
+
+
+def _check_opset(model: ir.Model, asked: int) -> None:
+    written = model.opset_imports.get("")
+    if written != asked:
+        raise GraphError(f"asked the exporter for opset {asked} and it wrote opset {written}")
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    first_line = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's chatter about packages that are not needed here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,222 @@
+"""A user's own ``.onnx`` file, read as untrusted input and brought to edgekit's form.
+
+    file -> child process opens it -> external data checked -> inlined -> opset -> fixed shapes
+
+The form is the one ``trace`` gives: one graph, no functions, edgekit's opset, static shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from edgekit.errors import GraphError, UsageError
+from edgekit.export.trace import strip_metadata
+from edgekit.runtimes.probe import probe_file
+
+_SIZE_CAP = 2**31 - 1  # a larger protobuf cannot be one file
+
+InputShapes = Mapping[str, Sequence[int]]
+
+
+def load_onnx(path: Path, *, opset: int, input_shapes: InputShapes) -> ir.Model:
+    """Read ``path`` and fix its shapes.
+
+    Args:
+        path: the ``.onnx`` file.
+        opset: default-domain opset of the result.
+        input_shapes: shapes for inputs whose own are dynamic; key "" stands for the only input.
+
+    Raises:
+        GraphError: invalid, hostile, or with shapes that stay dynamic.
+        UsageError: ``input_shapes`` names no input, or contradicts the file.
+    """
+    proto = _read(path)
+    _load_external_data(proto, path.resolve().parent)
+    proto = _inline_functions(proto)
+    proto = _convert_opset(proto, opset)
+    _fix_input_shapes(proto, input_shapes)
+    model = ir.from_proto(_infer_shapes(proto))
+    _name_nodes(model)
+    strip_metadata(model)
+    return model
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise GraphError(f"no such ONNX file: {path}")
+    size = path.stat().st_size
+    if not 0 < size <= _SIZE_CAP:
+        raise GraphError(f"{path} has {size} bytes; an ONNX file has 1 to {_SIZE_CAP}")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise GraphError(f"{path} is not an ONNX file, or is truncated") from error
+    if not proto.graph.node or not proto.opset_import:
+        raise GraphError(f"{path} is not an ONNX model: it has no nodes or names no opset")
+    _check_external_data(proto, path)
+    # Native code reads the file next, and a broken file may take the process down with it.
+    probe_file(path, "onnxruntime")
+    return proto
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor of ``graph``, those of its subgraphs and attributes too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from attribute.tensors
+            if attribute.HasField("t"):
+                yield attribute.t
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _tensors(inner)
+
+
+def _external_tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [t for t in _tensors(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
+
+
+def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
+    """Weights may lie in a file beside the model and nowhere else."""
+    for tensor in _external_tensors(proto):
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        location = facts.get("location", "")
+        plain = location not in ("", ".", "..") and Path(location).name == location
+        if not plain or "\\" in location:
+            raise GraphError(
+                f"{path}: weights of {tensor.name!r} point to {location!r}; only a file beside "
+                "the model is read"
+            )
+        _check_external_file(path, tensor.name, path.parent / location, facts)
+
+
+def _check_external_file(
+    path: Path, tensor: str, data: Path, facts: Mapping[str, str]
+) -> None:
+    if data.is_symlink() or not data.is_file():
+        raise GraphError(f"{path}: the weights file {data.name!r} of {tensor!r} is missing or a link")
+    try:
+        end = int(facts.get("offset", "0")) + int(facts.get("length", "0"))
+        start = int(facts.get("offset", "0"))
+    except ValueError as error:
+        raise GraphError(f"{path}: offset or length of {tensor!r} is not a number") from error
+    size = data.stat().st_size
+    if start < 0 or end < start or end > size:
+        raise GraphError(
+            f"{path}: {tensor!r} lies at bytes {start} to {end} of {data.name!r}, which has {size}"
+        )
+
+
+def _load_external_data(proto: onnx.ModelProto, folder: Path) -> None:
+    if not _external_tensors(proto):
+        return
+    try:
+        onnx.load_external_data_for_model(proto, str(folder))
+    except Exception as error:  # onnx raises what its C++ raises, of several types
+        raise GraphError(f"the external weights cannot be read: {_first_line(error)}") from error
+
+
+def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.inliner.inline_local_functions(proto) if proto.functions else proto
+
+
+def _convert_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    written = {entry.domain: entry.version for entry in proto.opset_import}.get("", 0)
+    if written == opset:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, opset)
+    except Exception as error:  # the converter raises RuntimeError, IndexError and others
+        raise GraphError(
+            f"the model uses ONNX opset {written} and cannot be converted to {opset}: "
+            f"{_first_line(error)}; write it with opset {opset}"
+        ) from error
+
+
+def _runtime_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    constants = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in constants]
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
+    shape = value.type.tensor_type.shape
+    return [d.dim_value if d.HasField("dim_value") else (d.dim_param or "?") for d in shape.dim]
+
+
+def _fix_input_shapes(proto: onnx.ModelProto, asked: InputShapes) -> None:
+    inputs = {value.name: value for value in _runtime_inputs(proto.graph)}
+    shapes = dict(asked)
+    if "" in shapes:
+        if len(inputs) != 1:
+            raise UsageError(
+                f"the model has inputs {', '.join(inputs)}: say which, --input-shape NAME:1,3,224,224"
+            )
+        shapes[next(iter(inputs))] = shapes.pop("")
+    for name in shapes:
+        if name not in inputs:
+            raise UsageError(f"--input-shape names {name!r}; the inputs are {', '.join(inputs)}")
+    for name, value in inputs.items():
+        _fix_shape(name, value, shapes.get(name))
+
+
+def _fix_shape(name: str, value: onnx.ValueInfoProto, asked: Sequence[int] | None) -> None:
+    dims = _dims(value)
+    has_rank = value.type.tensor_type.HasField("shape")
+    dynamic = not has_rank or any(isinstance(d, str) or d <= 0 for d in dims)
+    if asked is None:
+        if dynamic:
+            raise GraphError(
+                f"input {name!r} has dynamic shape [{', '.join(map(str, dims))}]: fix it with "
+                f"--input-shape {name}:1,3,224,224 (your sizes)"
+            )
+        return
+    fits = not has_rank or (
+        len(asked) == len(dims)
+        and all(isinstance(d, str) or d <= 0 or d == a for d, a in zip(dims, asked, strict=True))
+    )
+    if not fits or any(size <= 0 for size in asked):
+        raise UsageError(
+            f"--input-shape {','.join(map(str, asked))} does not fit input {name!r}, "
+            f"which is [{', '.join(map(str, dims))}]"
+        )
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    for size in asked:
+        shape.dim.add().dim_value = size
+
+
+def _infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    # Shapes recorded for a dynamic batch contradict the fixed ones: infer them anew.
+    del proto.graph.value_info[:]
+    for output in proto.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(
+            proto, check_type=True, strict_mode=True, data_prop=True
+        )
+    except Exception as error:  # C++ exceptions of several types reach Python
+        raise GraphError(f"the shapes of the model contradict: {_first_line(error)}") from error
+    for output in inferred.graph.output:
+        dims = _dims(output)
+        if not output.type.tensor_type.HasField("shape") or any(isinstance(d, str) for d in dims):
+            raise GraphError(
+                f"output {output.name!r} still has a dynamic shape after the inputs were fixed: "
+                "edgekit exports static shapes"
+            )
+    return inferred
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """Errors name nodes, so that every node needs a name: its operator and first output."""
+    for node in model.graph:
+        if not node.name:
+            node.name = f"{node.op_type}:{node.outputs[0].name if node.outputs else ''}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
