@@ -1,6 +1,6 @@
 """A user's own ``.onnx`` file, read as untrusted input and brought to edgekit's form.
 
-    file -> child process opens it -> external data checked -> inlined -> opset -> fixed shapes
+    file -> external data checked -> child process opens it -> fixed shapes -> inlined -> opset
 
 The form is the one ``trace`` gives: one graph, no functions, edgekit's opset, static shapes.
 """
@@ -8,10 +8,12 @@ The form is the one ``trace`` gives: one graph, no functions, edgekit's opset, s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+import onnxscript.optimizer
 from google.protobuf.message import DecodeError
 
 from edgekit.errors import GraphError, UsageError
@@ -23,7 +25,20 @@ _SIZE_CAP = 2**31 - 1  # a larger protobuf cannot be one file
 InputShapes = Mapping[str, Sequence[int]]
 
 
-def load_onnx(path: Path, *, opset: int, input_shapes: InputShapes) -> ir.Model:
+@dataclass(frozen=True)
+class UserModel:
+    """The graph edgekit works on, and the file it must stay equal to.
+
+    Attributes:
+        graph: inlined, converted to edgekit's opset, static.
+        original: the user's model as written, only its input shapes fixed and weights inside.
+    """
+
+    graph: ir.Model
+    original: bytes
+
+
+def load_onnx(path: Path, *, opset: int, input_shapes: InputShapes) -> UserModel:
     """Read ``path`` and fix its shapes.
 
     Args:
@@ -37,13 +52,16 @@ def load_onnx(path: Path, *, opset: int, input_shapes: InputShapes) -> ir.Model:
     """
     proto = _read(path)
     _load_external_data(proto, path.resolve().parent)
-    proto = _inline_functions(proto)
-    proto = _convert_opset(proto, opset)
     _fix_input_shapes(proto, input_shapes)
+    original = proto.SerializeToString(deterministic=True)
+    proto = _convert_opset(_inline_functions(proto), opset)
     model = ir.from_proto(_infer_shapes(proto))
+    # As the exporter does for traced modules: shape arithmetic becomes constants.
+    onnxscript.optimizer.optimize_ir(model)
+    _check_output_shapes(model)
     _name_nodes(model)
     strip_metadata(model)
-    return model
+    return UserModel(model, original)
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -162,6 +180,10 @@ def _fix_input_shapes(proto: onnx.ModelProto, asked: InputShapes) -> None:
             raise UsageError(f"--input-shape names {name!r}; the inputs are {', '.join(inputs)}")
     for name, value in inputs.items():
         _fix_shape(name, value, shapes.get(name))
+    # Shapes recorded for a dynamic batch contradict the fixed ones: they are inferred anew.
+    del proto.graph.value_info[:]
+    for output in proto.graph.output:
+        output.type.tensor_type.ClearField("shape")
 
 
 def _fix_shape(name: str, value: onnx.ValueInfoProto, asked: Sequence[int] | None) -> None:
@@ -191,24 +213,22 @@ def _fix_shape(name: str, value: onnx.ValueInfoProto, asked: Sequence[int] | Non
 
 
 def _infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    # Shapes recorded for a dynamic batch contradict the fixed ones: infer them anew.
-    del proto.graph.value_info[:]
-    for output in proto.graph.output:
-        output.type.tensor_type.ClearField("shape")
     try:
         inferred = onnx.shape_inference.infer_shapes(
             proto, check_type=True, strict_mode=True, data_prop=True
         )
     except Exception as error:  # C++ exceptions of several types reach Python
         raise GraphError(f"the shapes of the model contradict: {_first_line(error)}") from error
-    for output in inferred.graph.output:
-        dims = _dims(output)
-        if not output.type.tensor_type.HasField("shape") or any(isinstance(d, str) for d in dims):
+    return inferred
+
+
+def _check_output_shapes(model: ir.Model) -> None:
+    for output in model.graph.outputs:
+        if output.shape is None or not output.shape.is_static():
             raise GraphError(
                 f"output {output.name!r} still has a dynamic shape after the inputs were fixed: "
                 "edgekit exports static shapes"
             )
-    return inferred
 
 
 def _name_nodes(model: ir.Model) -> None:

@@ -1,0 +1,45 @@
+"""The lowerings: one row a runtime. Canonical graph in, files out, nothing about a family inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgekit.export.onnx_file import lower_onnx
+from edgekit.export.openvino_ir import lower_openvino
+from edgekit.export.tensorrt_dialect import check_build, lower_tensorrt
+from edgekit.export.tflite import lower_tflite
+
+
+def _no_checks(files: Mapping[str, bytes]) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How one runtime's files are made.
+
+    Attributes:
+        lower: graph -> {file name: bytes}, the file to open first standing first.
+        host_runs: whether the host can run the files, so that parity is measured here.
+        check: what else is checked about the files, for the manifest.
+    """
+
+    lower: Callable[[ir.Model], dict[str, bytes]]
+    host_runs: bool = True
+    check: Callable[[Mapping[str, bytes]], Mapping[str, str]] = _no_checks
+
+
+def _lower_litert(model: ir.Model) -> dict[str, bytes]:
+    return {"model.tflite": lower_tflite(model)}
+
+
+LOWERINGS: dict[str, Lowering] = {
+    "onnxruntime": Lowering(lower_onnx),
+    "openvino": Lowering(lower_openvino),
+    "litert": Lowering(_lower_litert),
+    # A plan runs on the GPU it was built for only: the device proves it against the golden output.
+    "tensorrt": Lowering(lower_tensorrt, host_runs=False, check=check_build),
+}

@@ -1,0 +1,347 @@
+"""The main path: source -> passes -> one artifact per runtime -> parity -> bundle.
+
+    zoo id, nn.Module or .onnx file
+      |  sources.py       trace or read, and run the reference on seeded inputs
+      |  passes/          exact rewrites every runtime shares: the canonical graph
+      |  passes/          per runtime, the form that is fast on the target
+      |  lowerings.py     files
+      |  parity.py        run them and compare, or no bundle
+      v  bundle           written at once or not at all
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from edgekit.bundle import (
+    Artifact,
+    Manifest,
+    Parity,
+    PassRecord,
+    Skipped,
+    check_destination,
+    golden_bytes,
+    open_bundle,
+    write_bundle,
+)
+from edgekit.errors import (
+    EdgekitError,
+    GraphError,
+    MissingDependencyError,
+    UnknownNameError,
+    UsageError,
+)
+from edgekit.export import parity
+from edgekit.export.lowerings import LOWERINGS
+from edgekit.export.model_card import model_card
+from edgekit.export.passes import CANONICAL, choice_passes, run_passes
+from edgekit.export.sources import (
+    OPSET,
+    ImageFacts,
+    Progress,
+    Source,
+    module_source,
+    onnx_source,
+    zoo_source,
+)
+from edgekit.export.tools import tool_versions
+from edgekit.export.user_onnx import InputShapes
+from edgekit.profiling.counts import count_graph
+from edgekit.runtimes import open_session
+from edgekit.targets import GraphChoices, Target, get_target
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Largest max|a-b| / max|b| of an artifact against its source, per precision.
+PARITY_TOLERANCE = {"fp32": 1e-4}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Where the bundle is and what it says of itself."""
+
+    path: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the user asked for, apart from the model."""
+
+    target: Target
+    out: Path
+    skip: frozenset[str]
+    force: bool
+    precision: str
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Built:
+    """One runtime's artifact and its files."""
+
+    artifact: Artifact
+    files: Mapping[str, bytes]
+
+
+def export_zoo(
+    model_id: str,
+    target: str,
+    *,
+    weights: str = "auto",
+    out: Path | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    skip: Collection[str] = (),
+    force: bool = False,
+    seed: int = 0,
+    precision: str = "fp32",
+    progress: Progress = lambda _: None,
+) -> ExportResult:
+    """Export a network of the zoo as a bundle for ``target``.
+
+    Args:
+        model_id: a row of ``edgekit models``.
+        target: a row of ``edgekit targets``.
+        weights: ``auto``, a file, a URL, ``hf://owner/repo/file``, ``official`` or ``random``.
+        out: the bundle, a folder or a ``*.edgekit`` file; ``./<model>-<target>`` when None.
+        num_classes: width of the classifier, when not the published one.
+        image_size: side of the square input, in pixels, when not the published one.
+        skip: runtimes to leave out.
+        force: replace ``out`` if it is a bundle.
+        seed: of random weights.
+        precision: ``fp32``.
+        progress: called with one line per stage.
+
+    Raises:
+        EdgekitError: any of the tree in ``edgekit.errors``; nothing is written then.
+    """
+    order = _order(model_id, target, out, skip, force, precision, progress)
+    source = zoo_source(
+        model_id,
+        weights=weights,
+        num_classes=num_classes,
+        image_size=image_size,
+        seed=seed,
+        progress=progress,
+    )
+    return export_source(source, order)
+
+
+def export_onnx(
+    path: Path,
+    target: str,
+    *,
+    out: Path | None = None,
+    input_shapes: InputShapes | None = None,
+    image: ImageFacts | None = None,
+    skip: Collection[str] = (),
+    force: bool = False,
+    precision: str = "fp32",
+    progress: Progress = lambda _: None,
+) -> ExportResult:
+    """Export a user's ``.onnx`` file as a bundle for ``target``; see ``export_zoo``.
+
+    Args:
+        path: the file; untrusted.
+        input_shapes: fixed shapes for dynamic inputs, by name, or by "" for the only input.
+        image: mean, std and labels, when the model takes one image.
+    """
+    order = _order(path.stem, target, out, skip, force, precision, progress)
+    source = onnx_source(
+        path, input_shapes=input_shapes or {}, image=image or ImageFacts(), progress=progress
+    )
+    return export_source(source, order)
+
+
+def export_model(
+    module: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor],
+    *,
+    target: str,
+    out: str | Path | None = None,
+    name: str | None = None,
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
+    image: ImageFacts | None = None,
+    skip: Collection[str] = (),
+    force: bool = False,
+    precision: str = "fp32",
+    progress: Progress = lambda _: None,
+) -> ExportResult:
+    """Export your own ``torch.nn.Module`` as a bundle for ``target``; see ``export_zoo``.
+
+    Args:
+        module: traced in eval mode.
+        example_inputs: one tensor or several; their shapes become the bundle's.
+        name: model id of the bundle; the class name in lower case when None.
+        input_names: ``input`` or ``input_0, input_1 ...`` when empty.
+        output_names: ``output`` or ``output_0 ...`` when empty.
+        image: mean, std and labels, when the model takes one image.
+    """
+    examples = _as_tuple(example_inputs)
+    name = name or type(module).__name__.lower()
+    order = _order(name, target, Path(out) if out else None, skip, force, precision, progress)
+    source = module_source(
+        module,
+        examples,
+        name=name,
+        input_names=input_names or _numbered("input", len(examples)),
+        output_names=output_names,
+        image=image or ImageFacts(),
+        progress=progress,
+    )
+    return export_source(source, order)
+
+
+def export_source(source: Source, order: Order) -> ExportResult:
+    """Passes, lowerings, parity, bundle."""
+    order.progress(f"{len(CANONICAL)} graph passes")
+    graph, records = run_passes(source.graph, CANONICAL)
+    wanted = [runtime for runtime in order.target.runtimes if runtime not in order.skip]
+    built = [_build(runtime, graph, source, order) for runtime in wanted]
+    files = _with_distinct_names(built)
+    manifest = _manifest(source, order, records, [item.artifact for item in files])
+    contents = {name: data for item in files for name, data in item.files.items()}
+    contents[manifest.golden] = golden_bytes(
+        source.reference.inputs[0], source.reference.outputs[0]
+    )
+    if manifest.labels:
+        contents[manifest.labels] = "".join(f"{label}\n" for label in source.labels).encode()
+    contents["README.md"] = model_card(manifest).encode()
+    order.progress(f"write {order.out}")
+    write_bundle(order.out, manifest, contents, force=order.force)
+    # Read back through the door that users take, checksums and all.
+    with open_bundle(order.out) as bundle:
+        return ExportResult(order.out, bundle.manifest)
+
+
+def _order(
+    name: str,
+    target: str,
+    out: Path | None,
+    skip: Collection[str],
+    force: bool,
+    precision: str,
+    progress: Progress,
+) -> Order:
+    """Check everything that can be checked before the slow part starts."""
+    row = get_target(target)
+    if precision not in PARITY_TOLERANCE:
+        raise UnknownNameError("precision", precision, PARITY_TOLERANCE)
+    for runtime in skip:
+        if runtime not in row.runtimes:
+            raise UnknownNameError(f"runtime of target {target}", runtime, row.runtimes)
+    if set(skip) >= set(row.runtimes):
+        raise UsageError(f"--skip leaves nothing of target {target}: {', '.join(row.runtimes)}")
+    out = out or Path(f"{name}-{target}")
+    check_destination(out, force=force)
+    return Order(row, out, frozenset(skip), force, precision, progress)
+
+
+def _build(runtime: str, graph: ir.Model, source: Source, order: Order) -> Built:
+    """Shape the graph for ``runtime``, write its files in memory, and prove them."""
+    order.progress(f"{runtime}: lower")
+    lowering = LOWERINGS[runtime]
+    try:
+        choices = order.target.choices.get(runtime, GraphChoices())
+        shaped, records = run_passes(graph, choice_passes(choices))
+        files = lowering.lower(shaped)
+    except (GraphError, MissingDependencyError) as error:
+        raise _with_way_out(error, runtime, order) from error
+    proven = None
+    if lowering.host_runs:
+        order.progress(f"{runtime}: compare with {source.reference.name}")
+        proven = _prove(runtime, files, source, order.precision)
+    artifact = Artifact(
+        runtime=runtime,
+        files=tuple(files),
+        passes=records,
+        parity=proven,
+        macs=count_graph(shaped).macs,
+        checks=lowering.check(files),
+    )
+    return Built(artifact, files)
+
+
+def _prove(
+    runtime: str, files: Mapping[str, bytes], source: Source, precision: str
+) -> Parity:
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        paths = [Path(folder) / name for name in files]
+        for path, data in zip(paths, files.values(), strict=True):
+            path.write_bytes(data)
+        with open_session(runtime, paths, source.inputs, source.outputs) as session:
+            figures = parity.measure(
+                session.run, source.reference, tolerance=PARITY_TOLERANCE[precision]
+            )
+    return parity.check(runtime, figures)
+
+
+def _with_way_out(error: EdgekitError, runtime: str, order: Order) -> EdgekitError:
+    """The same error, telling that the target's other artifacts can be had without this one."""
+    others = [name for name in order.target.runtimes if name not in order.skip | {runtime}]
+    if others:
+        hint = f"--skip {runtime} writes the others: {', '.join(others)}"
+        error.args = (f"{error} ({hint})",)
+    return error
+
+
+def _with_distinct_names(built: Sequence[Built]) -> list[Built]:
+    """Two runtimes share a file when its bytes are equal; otherwise each gets its own name."""
+    taken: dict[str, bytes] = {}
+    distinct = []
+    for item in built:
+        names = {name: _free_name(name, data, item.artifact.runtime, taken)
+                 for name, data in item.files.items()}
+        files = {names[name]: data for name, data in item.files.items()}
+        taken.update(files)
+        distinct.append(Built(replace(item.artifact, files=tuple(files)), files))
+    return distinct
+
+
+def _free_name(name: str, data: bytes, runtime: str, taken: Mapping[str, bytes]) -> str:
+    if taken.get(name, data) == data:
+        return name
+    stem, dot, suffix = name.partition(".")
+    return f"{stem}-{runtime}{dot}{suffix}"
+
+
+def _manifest(
+    source: Source,
+    order: Order,
+    records: tuple[PassRecord, ...],
+    artifacts: Sequence[Artifact],
+) -> Manifest:
+    return Manifest(
+        model=source.facts,
+        weights=source.weights,
+        target=order.target.name,
+        precision=order.precision,
+        opset=OPSET,
+        inputs=source.inputs,
+        outputs=source.outputs,
+        preprocessing=source.preprocessing,
+        labels="labels.txt" if source.labels else None,
+        golden="golden.npz",
+        passes=records,
+        artifacts=tuple(artifacts),
+        skipped=tuple(Skipped(name, "left out by --skip") for name in sorted(order.skip)),
+        tools=tool_versions(artifact.runtime for artifact in artifacts),
+        files={},
+    )
+
+
+def _as_tuple(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+
+
+def _numbered(stem: str, count: int) -> tuple[str, ...]:
+    return (stem,) if count == 1 else tuple(f"{stem}_{i}" for i in range(count))

@@ -1,0 +1,290 @@
+"""What is exported: a graph, the function it must equal, and the facts that go with it.
+
+    zoo id         -> zoo_source     checked against torch
+    nn.Module      -> module_source  checked against torch
+    .onnx file     -> onnx_source    checked against unoptimised onnxruntime
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgekit.bundle import Figure, ModelFacts, Preprocessing, TensorSpec, WeightsFacts
+from edgekit.errors import UsageError
+from edgekit.export.onnx_file import to_bytes
+from edgekit.export.parity import Function, Reference, make_reference
+from edgekit.export.trace import trace
+from edgekit.export.user_onnx import InputShapes, load_onnx
+from edgekit.models.create import CreatedModel, create
+from edgekit.models.labels import labels_of
+from edgekit.models.zoo import get_variant
+from edgekit.profiling.counts import count_graph
+from edgekit.runtimes import open_session
+
+OPSET = 18  # the dialect TensorRT 10 and 11 take, and the lowest the exporter writes
+
+Progress = Callable[[str], None]
+
+# Resize before the crop: the convention of ImageNet evaluation, 256 for a crop of 224.
+_CROP_FRACTION = 0.875
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything the pipeline needs to know, whatever the user handed over."""
+
+    graph: ir.Model
+    reference: Reference
+    facts: ModelFacts
+    weights: WeightsFacts
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """How a user's model sees images: per-channel mean and std on 0..1, and class names."""
+
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    labels: tuple[str, ...] = ()
+
+
+def zoo_source(
+    model_id: str,
+    *,
+    weights: str,
+    num_classes: int | None,
+    image_size: int | None,
+    seed: int,
+    progress: Progress,
+) -> Source:
+    """A network of the zoo with its weights.
+
+    Raises:
+        UnknownNameError: no such model.
+        CheckpointError, DownloadError: the weights cannot be had or do not fit.
+    """
+    variant = get_variant(model_id)
+    progress(f"build {model_id}, weights {weights}")
+    created = create(
+        model_id, weights, num_classes=num_classes, image_size=image_size, seed=seed
+    )
+    size = created.image_size
+    example = torch.zeros(1, 3, size, size)
+    progress("trace to ONNX")
+    graph = trace(created.module, [example], ["image"], ["logits"], opset=OPSET)
+    counts = count_graph(graph)
+    facts = ModelFacts(
+        id=variant.id,
+        family=variant.family,
+        task=variant.task,
+        params=_torch_params(created.module),
+        macs=counts.macs,
+        elementwise_multiplies=counts.elementwise_multiplies,
+        published=tuple(Figure(p.metric, p.value, p.source) for p in variant.published),
+        notes=tuple(note for note in (variant.approximate, *variant.notes) if note),
+    )
+    inputs, outputs = _interface(graph)
+    return Source(
+        graph=graph,
+        reference=make_reference("torch", _torch_function(created.module, inputs, outputs), inputs),
+        facts=facts,
+        weights=_weights_facts(created),
+        inputs=inputs,
+        outputs=outputs,
+        preprocessing=_preprocessing((size, size), variant.mean, variant.std),
+        labels=labels_of(variant, created.num_classes),
+    )
+
+
+def module_source(
+    module: nn.Module,
+    example_inputs: Sequence[torch.Tensor],
+    *,
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    image: ImageFacts,
+    progress: Progress,
+) -> Source:
+    """A user's own ``nn.Module``, its shapes fixed by ``example_inputs``."""
+    module.eval()
+    progress("trace to ONNX")
+    graph = trace(module, example_inputs, input_names, output_names, opset=OPSET)
+    inputs, outputs = _interface(graph)
+    counts = count_graph(graph)
+    digest = hashlib.sha256(to_bytes(graph)).hexdigest()
+    return Source(
+        graph=graph,
+        reference=make_reference("torch", _torch_function(module, inputs, outputs), inputs),
+        facts=_own_facts(
+            name, _torch_params(module), counts.macs, counts.elementwise_multiplies, image
+        ),
+        weights=WeightsFacts(source="the module handed over", sha256=digest, random=False),
+        inputs=inputs,
+        outputs=outputs,
+        preprocessing=_image_preprocessing(inputs, image),
+        labels=_checked_labels(image.labels, outputs),
+    )
+
+
+def onnx_source(
+    path: Path, *, input_shapes: InputShapes, image: ImageFacts, progress: Progress
+) -> Source:
+    """A user's own ``.onnx`` file.
+
+    Raises:
+        GraphError, UsageError: as ``load_onnx``.
+    """
+    progress(f"read {path.name}")
+    user = load_onnx(path, opset=OPSET, input_shapes=input_shapes)
+    graph = user.graph
+    inputs, outputs = _interface(graph)
+    counts = count_graph(graph)
+    return Source(
+        graph=graph,
+        reference=_onnx_reference(user.original, inputs, outputs),
+        facts=_own_facts(
+            path.stem, counts.params, counts.macs, counts.elementwise_multiplies, image
+        ),
+        weights=WeightsFacts(
+            source=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), random=False
+        ),
+        inputs=inputs,
+        outputs=outputs,
+        preprocessing=_image_preprocessing(inputs, image),
+        labels=_checked_labels(image.labels, outputs),
+    )
+
+
+def _interface(graph: ir.Model) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    inputs = tuple(_spec(value) for value in graph.graph.inputs)
+    outputs = tuple(_spec(value) for value in graph.graph.outputs)
+    return inputs, outputs
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    if value.shape is None or value.dtype is None or value.name is None:
+        raise UsageError(f"{value.name!r} has no known shape or dtype, and edgekit needs both")
+    shape = tuple(int(size) for size in value.shape)
+    return TensorSpec(value.name, str(value.dtype.numpy()), shape, _LAYOUTS.get(len(shape), ""))
+
+
+_LAYOUTS = {2: "NC", 3: "NCW", 4: "NCHW", 5: "NCDHW"}
+
+
+def _torch_function(
+    module: nn.Module, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Function:
+    def run(samples: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        with torch.no_grad():
+            result = module(*(torch.from_numpy(samples[spec.name]) for spec in inputs))
+        flat = _flatten(result)
+        return {
+            spec.name: value.detach().numpy() for spec, value in zip(outputs, flat, strict=True)
+        }
+
+    return run
+
+
+def _flatten(result: object) -> list[torch.Tensor]:
+    """Outputs in the exporter's order: tuples, lists and dicts are walked."""
+    if isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, dict):
+        result = list(result.values())
+    if isinstance(result, (tuple, list)):
+        return [tensor for item in result for tensor in _flatten(item)]
+    raise UsageError(f"the module returns {type(result).__name__}; tensors are expected")
+
+
+def _onnx_reference(
+    original: bytes, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> Reference:
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        file = Path(folder) / "reference.onnx"
+        file.write_bytes(original)
+        session = open_session(
+            "onnxruntime", [file], inputs, outputs, options={"optimisation": "off"}
+        )
+        with session:
+            return make_reference("unoptimised onnxruntime", session.run, inputs)
+
+
+def _own_facts(
+    name: str, params: int, macs: int, elementwise_multiplies: int, image: ImageFacts
+) -> ModelFacts:
+    return ModelFacts(
+        id=name,
+        family="own",
+        task="classification" if image.labels else "",
+        params=params,
+        macs=macs,
+        elementwise_multiplies=elementwise_multiplies,
+    )
+
+
+def _torch_params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _weights_facts(created: CreatedModel) -> WeightsFacts:
+    released = created.variant.weights
+    info = created.weights
+    return WeightsFacts(
+        source=info.source,
+        sha256=info.sha256,
+        random=info.random,
+        licence="" if info.random or released is None else released.licence,
+        note=info.note,
+    )
+
+
+def _image_preprocessing(
+    inputs: Sequence[TensorSpec], image: ImageFacts
+) -> Preprocessing | None:
+    if image.mean is None and image.std is None:
+        return None
+    shape = inputs[0].shape
+    if len(inputs) != 1 or len(shape) != 4 or shape[:2] != (1, 3):
+        raise UsageError(
+            f"mean and std are for one image input [1, 3, height, width]; this model takes "
+            f"{', '.join(f'{spec.name} {list(spec.shape)}' for spec in inputs)}"
+        )
+    return _preprocessing(
+        (shape[2], shape[3]), image.mean or (0.0, 0.0, 0.0), image.std or (1.0, 1.0, 1.0)
+    )
+
+
+def _preprocessing(
+    crop: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Preprocessing:
+    if any(value <= 0 for value in std):
+        raise UsageError(f"std must be positive, got {std}")
+    return Preprocessing(resize=int(max(crop) / _CROP_FRACTION), crop=crop, mean=mean, std=std)
+
+
+def _checked_labels(
+    labels: tuple[str, ...], outputs: Sequence[TensorSpec]
+) -> tuple[str, ...]:
+    classes = outputs[0].shape[-1] if outputs[0].shape else 0
+    if labels and len(labels) != classes:
+        raise UsageError(
+            f"{len(labels)} labels for output {outputs[0].name!r} of {classes} classes"
+        )
+    return labels
