@@ -6,8 +6,10 @@ IR, not ONNX, is what OpenVINO opens without its ONNX front end, which a board m
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import onnx_ir as ir
@@ -15,6 +17,11 @@ import onnx_ir as ir
 from edgekit.errors import GraphError
 from edgekit.export.onnx_file import to_bytes
 from edgekit.optional import require
+
+if TYPE_CHECKING:
+    import openvino
+
+_COUNTED_NAME = re.compile(r"[A-Za-z0-9]+_\d+")
 
 
 def lower_openvino(model: ir.Model) -> dict[str, bytes]:
@@ -24,18 +31,30 @@ def lower_openvino(model: ir.Model) -> dict[str, bytes]:
         GraphError: OpenVINO cannot read the graph; its own first line is kept.
         MissingDependencyError: openvino is not installed.
     """
-    openvino = require("openvino", "an OpenVINO artifact")
+    ov = require("openvino", "an OpenVINO artifact")
     try:
-        converted = openvino.Core().read_model(io.BytesIO(to_bytes(model)))
+        converted = ov.Core().read_model(io.BytesIO(to_bytes(model)))
     except RuntimeError as error:
         raise GraphError(f"openvino: {_reason(error)}; --skip openvino leaves it out") from error
+    _name_by_position(converted)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         xml = Path(folder) / "model.xml"
-        openvino.save_model(converted, xml, compress_to_fp16=False)
+        ov.save_model(converted, xml, compress_to_fp16=False)
         return {
             "model.xml": _without_run_info(xml.read_bytes()),
             "model.bin": xml.with_suffix(".bin").read_bytes(),
         }
+
+
+def _name_by_position(model: openvino.Model) -> None:
+    """Give unnamed nodes a name of their own.
+
+    OpenVINO numbers them by a counter of the process, and the second export of a process would
+    not be the bytes of the first.
+    """
+    for position, node in enumerate(model.get_ordered_ops()):
+        if _COUNTED_NAME.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}@{position}")
 
 
 def _without_run_info(xml: bytes) -> bytes:
