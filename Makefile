@@ -1,0 +1,51 @@
+# make demo    everything end to end on a photograph, from a fresh machine
+# make test    everything that must hold before a change lands
+# make bench   the measured figures of README.md and docs
+# make clean   remove what these made (not the bundles you exported elsewhere)
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# torch stands on the line of everything that needs it: alone, pip may bring another version.
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+
+# What a board installs must run on JetPack 6's Python 3.10.
+BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targets.py bundle \
+        runtimes profiling cli models/__init__.py models/zoo.py models/labels.py)
+
+BENCHES = import_time export_time run_overhead graph_forms vs_onnx2tf
+
+.PHONY: demo test lint types bench clean
+
+demo: $(VENV)/.user
+	$(BIN)/python examples/demo.py
+
+test: lint types
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 $(BOARD)
+
+bench: $(VENV)/.dev
+	set -e; for each in $(BENCHES); do $(BIN)/python benchmarks/$$each.py; done
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps, so that the second call starts at once. Whoever develops has what a user has.
+$(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[all]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e ".[all,dev]"
+	touch $(VENV)/.user $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
