@@ -21,8 +21,6 @@ from edgekit.optional import require
 if TYPE_CHECKING:
     import openvino
 
-_COUNTED_NAME = re.compile(r"[A-Za-z0-9]+_\d+")
-
 
 def lower_openvino(model: ir.Model) -> dict[str, bytes]:
     """Lowering for OpenVINO.
@@ -53,8 +51,9 @@ def _name_by_position(model: openvino.Model) -> None:
     not be the bytes of the first.
     """
     for position, node in enumerate(model.get_ordered_ops()):
-        if _COUNTED_NAME.fullmatch(node.get_friendly_name()):
-            node.set_friendly_name(f"{node.get_type_name()}@{position}")
+        kind = node.get_type_name()
+        if re.fullmatch(rf"{kind}_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{kind}@{position}")
 
 
 def _without_run_info(xml: bytes) -> bytes:

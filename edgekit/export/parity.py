@@ -90,9 +90,9 @@ def relative_error(got: NDArray[np.generic], wanted: NDArray[np.generic]) -> flo
     if wanted.size == 0:
         return 0.0
     a, b = got.astype(np.float64), wanted.astype(np.float64)
-    difference, scale = float(np.max(np.abs(a - b))), float(np.max(np.abs(b)))
-    if not math.isfinite(difference) or not math.isfinite(scale):
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.inf
+    difference, scale = float(np.max(np.abs(a - b))), float(np.max(np.abs(b)))
     if scale == 0.0:
         return 0.0 if difference == 0.0 else math.inf
     return difference / scale
