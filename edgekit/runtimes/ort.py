@@ -1,0 +1,123 @@
+"""ONNX Runtime on the CPU.
+
+Sequential execution, ``threads`` threads in an operator, and none of them spins while it waits:
+a spinning pool burns a core between the frames of a camera. All graph optimisations; only errors
+are logged. An ``InferenceSession`` may be run from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import optional
+from edgekit.bundle import TensorSpec
+from edgekit.errors import BundleError
+from edgekit.runtimes.session import Array, Session, check_file_tensor, match_names
+
+# ONNX Runtime's names of element types.
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int16)": "int16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+_ONLY_ERRORS = 3
+
+
+class OrtSession(Session):
+    """An ``.onnx`` file in ONNX Runtime. No options."""
+
+    runtime = "onnxruntime"
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        threads: int = 1,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        del options
+        engine = _open(files[0], threads)
+        self._bind(engine, files[0], inputs, outputs, threads)
+
+    def _bind(
+        self,
+        engine: Any,
+        file: Path,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        threads: int,
+    ) -> None:
+        takes, gives = _specs(engine.get_inputs()), _specs(engine.get_outputs())
+        super().__init__(inputs or takes, outputs or gives, threads)
+        self._engine, self._file = engine, file
+        self._input_names = _names_in_order(self.inputs, takes, "inputs", file)
+        self._output_names = _names_in_order(self.outputs, gives, "outputs", file)
+        self._results = tuple(spec.name for spec in self.outputs)
+
+    def _run(self, arrays: list[Array]) -> dict[str, Array]:
+        feed = dict(zip(self._input_names, map(np.ascontiguousarray, arrays), strict=True))
+        return dict(zip(self._results, self._engine.run(self._output_names, feed), strict=True))
+
+    def clone(self) -> OrtSession:
+        """Another session on the same engine, which runs from several threads as it is."""
+        twin = OrtSession.__new__(OrtSession)
+        twin._bind(self._engine, self._file, self.inputs, self.outputs, self.threads)
+        return twin
+
+    def describe(self) -> dict[str, str]:
+        return {
+            **super().describe(),
+            "version": optional.version("onnxruntime") or "unknown",
+            "precision": "as in the graph",
+            "provider": ", ".join(self._engine.get_providers()),
+            "spinning": "off",
+        }
+
+
+def _open(file: Path, threads: int) -> Any:
+    ort = optional.require("onnxruntime", "running .onnx files")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = _ONLY_ERRORS
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class but Exception
+        raise BundleError(f"onnxruntime cannot open {file.name}: {error}") from error
+
+
+def _specs(tensors: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    """The file's own interface; a symbolic size is -1."""
+    return tuple(
+        TensorSpec(
+            tensor.name,
+            _DTYPES.get(tensor.type, tensor.type),
+            tuple(size if isinstance(size, int) and size > 0 else -1 for size in tensor.shape),
+        )
+        for tensor in tensors
+    )
+
+
+def _names_in_order(
+    specs: Sequence[TensorSpec], tensors: Sequence[TensorSpec], kind: str, file: Path
+) -> list[str]:
+    """The file's names in the order of ``specs``, each checked against its spec."""
+    order = match_names(specs, [tensor.name for tensor in tensors], kind, file)
+    for spec, position in zip(specs, order, strict=True):
+        check_file_tensor(spec, tensors[position].dtype, tensors[position].shape, kind, file)
+    return [tensors[position].name for position in order]
