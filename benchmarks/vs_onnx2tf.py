@@ -73,7 +73,10 @@ def _export(model: str, folder: Path) -> Path:
 
 def _convert(onnx: Path, folder: Path, onnx2tf: str) -> Path:
     subprocess.run(
-        [onnx2tf, "-i", str(onnx), "-o", str(folder)], check=True, capture_output=True, cwd=onnx.parent
+        [onnx2tf, "-i", str(onnx), "-o", str(folder)],
+        check=True,
+        capture_output=True,
+        cwd=onnx.parent,
     )
     return next(folder.glob("*float32.tflite"))
 
@@ -105,7 +108,11 @@ def _child(files: list[str]) -> None:
                 interpreter.invoke()
                 if call:
                     collected.append((time.perf_counter_ns() - start) / 1e6)
-    print(json.dumps([{"p10": float(np.percentile(s, 10)), "p50": float(np.median(s))} for s in samples]))
+    print(
+        json.dumps(
+            [{"p10": float(np.percentile(s, 10)), "p50": float(np.median(s))} for s in samples]
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The lowerings: one row a runtime. Canonical graph in, files out, nothing about a family inside."""
+"""The lowerings, one row a runtime: graph in, files out, nothing about a model family inside."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def to_bytes(model: ir.Model) -> bytes:
     size = proto.ByteSize()
     if size > _PROTOBUF_LIMIT:
         raise GraphError(f"the graph takes {size} bytes and one ONNX file holds {_PROTOBUF_LIMIT}")
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def lower_onnx(model: ir.Model) -> dict[str, bytes]:

@@ -61,7 +61,7 @@ def _without_run_info(xml: bytes) -> bytes:
     root = ElementTree.fromstring(xml)
     for info in root.findall("rt_info"):
         root.remove(info)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def _reason(error: RuntimeError) -> str:

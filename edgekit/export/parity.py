@@ -100,7 +100,7 @@ def relative_error(got: NDArray[np.generic], wanted: NDArray[np.generic]) -> flo
 
 def measure(function: Function, reference: Reference, *, tolerance: float) -> Parity:
     """Run an artifact on the reference's inputs and take the worst error of each output."""
-    worst: dict[str, float] = {name: 0.0 for name in reference.outputs[0]}
+    worst = dict.fromkeys(reference.outputs[0], 0.0)
     for inputs, wanted in zip(reference.inputs, reference.outputs, strict=True):
         got = function(inputs)
         for name, value in wanted.items():

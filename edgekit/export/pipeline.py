@@ -1,12 +1,12 @@
 """The main path: source -> passes -> one artifact per runtime -> parity -> bundle.
 
-    zoo id, nn.Module or .onnx file
-      |  sources.py       trace or read, and run the reference on seeded inputs
-      |  passes/          exact rewrites every runtime shares: the canonical graph
-      |  passes/          per runtime, the form that is fast on the target
-      |  lowerings.py     files
-      |  parity.py        run them and compare, or no bundle
-      v  bundle           written at once or not at all
+zoo id, nn.Module or .onnx file
+  |  sources.py       trace or read, and run the reference on seeded inputs
+  |  passes/          exact rewrites every runtime shares: the canonical graph
+  |  passes/          per runtime, the form that is fast on the target
+  |  lowerings.py     files
+  |  parity.py        run them and compare, or no bundle
+  v  bundle           written at once or not at all
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from edgekit.bundle import (
     Parity,
     PassRecord,
     Skipped,
-    check_destination,
     golden_bytes,
     open_bundle,
     write_bundle,
 )
+from edgekit.bundle.writing import check_destination
 from edgekit.errors import (
     EdgekitError,
     GraphError,
@@ -151,8 +151,14 @@ def export_onnx(
 
     Args:
         path: the file; untrusted.
+        target: a row of ``edgekit targets``.
+        out: the bundle; ``./<file stem>-<target>`` when None.
         input_shapes: fixed shapes for dynamic inputs, by name, or by "" for the only input.
         image: mean, std and labels, when the model takes one image.
+        skip: runtimes to leave out.
+        force: replace ``out`` if it is a bundle.
+        precision: ``fp32``.
+        progress: called with one line per stage.
     """
     order = _order(path.stem, target, out, skip, force, precision, progress)
     source = onnx_source(
@@ -181,10 +187,16 @@ def export_model(
     Args:
         module: traced in eval mode.
         example_inputs: one tensor or several; their shapes become the bundle's.
+        target: a row of ``edgekit targets``.
+        out: the bundle; ``./<name>-<target>`` when None.
         name: model id of the bundle; the class name in lower case when None.
         input_names: ``input`` or ``input_0, input_1 ...`` when empty.
         output_names: ``output`` or ``output_0 ...`` when empty.
         image: mean, std and labels, when the model takes one image.
+        skip: runtimes to leave out.
+        force: replace ``out`` if it is a bundle.
+        precision: ``fp32``.
+        progress: called with one line per stage.
     """
     examples = _as_tuple(example_inputs)
     name = name or type(module).__name__.lower()
@@ -271,9 +283,7 @@ def _build(runtime: str, graph: ir.Model, source: Source, order: Order) -> Built
     return Built(artifact, files)
 
 
-def _prove(
-    runtime: str, files: Mapping[str, bytes], source: Source, precision: str
-) -> Parity:
+def _prove(runtime: str, files: Mapping[str, bytes], source: Source, precision: str) -> Parity:
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         paths = [Path(folder) / name for name in files]
         for path, data in zip(paths, files.values(), strict=True):
@@ -299,8 +309,10 @@ def _with_distinct_names(built: Sequence[Built]) -> list[Built]:
     taken: dict[str, bytes] = {}
     distinct = []
     for item in built:
-        names = {name: _free_name(name, data, item.artifact.runtime, taken)
-                 for name, data in item.files.items()}
+        names = {
+            name: _free_name(name, data, item.artifact.runtime, taken)
+            for name, data in item.files.items()
+        }
         files = {names[name]: data for name, data in item.files.items()}
         taken.update(files)
         distinct.append(Built(replace(item.artifact, files=tuple(files)), files))
@@ -340,7 +352,9 @@ def _manifest(
 
 
 def _as_tuple(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    if isinstance(example_inputs, Sequence):
+        return tuple(example_inputs)
+    return (example_inputs,)
 
 
 def _numbered(stem: str, count: int) -> tuple[str, ...]:

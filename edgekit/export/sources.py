@@ -1,14 +1,13 @@
 """What is exported: a graph, the function it must equal, and the facts that go with it.
 
-    zoo id         -> zoo_source     checked against torch
-    nn.Module      -> module_source  checked against torch
-    .onnx file     -> onnx_source    checked against unoptimised onnxruntime
+zoo id         -> zoo_source     checked against torch
+nn.Module      -> module_source  checked against torch
+.onnx file     -> onnx_source    checked against unoptimised onnxruntime
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import nn
 from edgekit.bundle import Figure, ModelFacts, Preprocessing, TensorSpec, WeightsFacts
 from edgekit.errors import UsageError
 from edgekit.export.onnx_file import to_bytes
+from edgekit.export.onnx_reference import onnx_function
 from edgekit.export.parity import Function, Reference, make_reference
 from edgekit.export.trace import trace
 from edgekit.export.user_onnx import InputShapes, load_onnx
@@ -29,7 +29,6 @@ from edgekit.models.create import CreatedModel, create
 from edgekit.models.labels import labels_of
 from edgekit.models.zoo import get_variant
 from edgekit.profiling.counts import count_graph
-from edgekit.runtimes import open_session
 
 OPSET = 18  # the dialect TensorRT 10 and 11 take, and the lowest the exporter writes
 
@@ -79,9 +78,7 @@ def zoo_source(
     """
     variant = get_variant(model_id)
     progress(f"build {model_id}, weights {weights}")
-    created = create(
-        model_id, weights, num_classes=num_classes, image_size=image_size, seed=seed
-    )
+    created = create(model_id, weights, num_classes=num_classes, image_size=image_size, seed=seed)
     size = created.image_size
     example = torch.zeros(1, 3, size, size)
     progress("trace to ONNX")
@@ -156,7 +153,7 @@ def onnx_source(
     counts = count_graph(graph)
     return Source(
         graph=graph,
-        reference=_onnx_reference(user.original, inputs, outputs),
+        reference=make_reference("unoptimised onnxruntime", onnx_function(user.original), inputs),
         facts=_own_facts(
             path.stem, counts.params, counts.macs, counts.elementwise_multiplies, image
         ),
@@ -179,7 +176,7 @@ def _interface(graph: ir.Model) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpe
 def _spec(value: ir.Value) -> TensorSpec:
     if value.shape is None or value.dtype is None or value.name is None:
         raise UsageError(f"{value.name!r} has no known shape or dtype, and edgekit needs both")
-    shape = tuple(int(size) for size in value.shape)
+    shape = value.shape.numpy()
     return TensorSpec(value.name, str(value.dtype.numpy()), shape, _LAYOUTS.get(len(shape), ""))
 
 
@@ -211,19 +208,6 @@ def _flatten(result: object) -> list[torch.Tensor]:
     raise UsageError(f"the module returns {type(result).__name__}; tensors are expected")
 
 
-def _onnx_reference(
-    original: bytes, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> Reference:
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        file = Path(folder) / "reference.onnx"
-        file.write_bytes(original)
-        session = open_session(
-            "onnxruntime", [file], inputs, outputs, options={"optimisation": "off"}
-        )
-        with session:
-            return make_reference("unoptimised onnxruntime", session.run, inputs)
-
-
 def _own_facts(
     name: str, params: int, macs: int, elementwise_multiplies: int, image: ImageFacts
 ) -> ModelFacts:
@@ -253,9 +237,7 @@ def _weights_facts(created: CreatedModel) -> WeightsFacts:
     )
 
 
-def _image_preprocessing(
-    inputs: Sequence[TensorSpec], image: ImageFacts
-) -> Preprocessing | None:
+def _image_preprocessing(inputs: Sequence[TensorSpec], image: ImageFacts) -> Preprocessing | None:
     if image.mean is None and image.std is None:
         return None
     shape = inputs[0].shape
@@ -279,9 +261,7 @@ def _preprocessing(
     return Preprocessing(resize=int(max(crop) / _CROP_FRACTION), crop=crop, mean=mean, std=std)
 
 
-def _checked_labels(
-    labels: tuple[str, ...], outputs: Sequence[TensorSpec]
-) -> tuple[str, ...]:
+def _checked_labels(labels: tuple[str, ...], outputs: Sequence[TensorSpec]) -> tuple[str, ...]:
     classes = outputs[0].shape[-1] if outputs[0].shape else 0
     if labels and len(labels) != classes:
         raise UsageError(

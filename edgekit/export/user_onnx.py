@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 import onnxscript.optimizer
 from google.protobuf.message import DecodeError
@@ -113,11 +114,9 @@ def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
         _check_external_file(path, tensor.name, path.parent / location, facts)
 
 
-def _check_external_file(
-    path: Path, tensor: str, data: Path, facts: Mapping[str, str]
-) -> None:
+def _check_external_file(path: Path, tensor: str, data: Path, facts: Mapping[str, str]) -> None:
     if data.is_symlink() or not data.is_file():
-        raise GraphError(f"{path}: the weights file {data.name!r} of {tensor!r} is missing or a link")
+        raise GraphError(f"{path}: weights file {data.name!r} of {tensor!r} is missing or a link")
     try:
         end = int(facts.get("offset", "0")) + int(facts.get("length", "0"))
         start = int(facts.get("offset", "0"))
@@ -172,7 +171,7 @@ def _fix_input_shapes(proto: onnx.ModelProto, asked: InputShapes) -> None:
     if "" in shapes:
         if len(inputs) != 1:
             raise UsageError(
-                f"the model has inputs {', '.join(inputs)}: say which, --input-shape NAME:1,3,224,224"
+                f"the model has inputs {', '.join(inputs)}: say which, --input-shape NAME:1,3,8,8"
             )
         shapes[next(iter(inputs))] = shapes.pop("")
     for name in shapes:

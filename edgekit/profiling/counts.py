@@ -63,9 +63,7 @@ def count_graph(model: ir.Model) -> Counts:
     Raises:
         GraphError: a multiplying node has an operand of unknown shape.
     """
-    layers = tuple(
-        layer for node in model.graph if (layer := _count_node(node)) is not None
-    )
+    layers = tuple(layer for node in model.graph if (layer := _count_node(node)) is not None)
     left_out = Counter(node.op_type for node in model.graph if node.op_type not in _RULES)
     return Counts(
         params=_params(model),
@@ -141,13 +139,13 @@ def _shape(node: ir.Node, value: ir.Value | None) -> tuple[int, ...]:
     if shape is None or not shape.is_static():
         name = "" if value is None else value.name
         raise GraphError(f"cannot count node {node.name!r}: the shape of {name!r} is not known")
-    return tuple(int(size) for size in shape)
+    return shape.numpy()
 
 
 def _params(model: ir.Model) -> int:
     """Elements of the floating-point constants, a shared one once."""
     return sum(
-        math.prod(int(size) for size in value.shape)
+        math.prod(value.shape.numpy())
         for value in model.graph.initializers.values()
         if value.shape is not None and value.dtype is not None and value.dtype.is_floating_point()
     )

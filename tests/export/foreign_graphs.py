@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 -- torch's own convention
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 

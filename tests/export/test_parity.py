@@ -135,7 +135,7 @@ def test_samples_have_low_frequencies() -> None:
 
 def test_a_figure_over_its_tolerance_is_refused_with_both_figures() -> None:
     figure = Parity("torch", 5, 1e-4, {"logits": 2e-4})
-    with pytest.raises(ParityError, match="differs from torch by 0.0002 relative, and 0.0001"):
+    with pytest.raises(ParityError, match=r"differs from torch by 0\.0002 relative, and 0\.0001"):
         parity.check("litert", figure)
     with pytest.raises(ParityError):
         parity.check("litert", Parity("torch", 5, 1e-4, {"logits": math.nan}))
