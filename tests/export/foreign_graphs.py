@@ -270,8 +270,8 @@ def _opset11_classifier() -> onnx.ModelProto:
         _weight("w", 8, 3, 3, 3),
         _weight("k", 5, 8, seed=1),
         _weight("b", 5, seed=2),
-        numpy_helper.from_array(np.float32(0), "low"),
-        numpy_helper.from_array(np.float32(6), "high"),
+        numpy_helper.from_array(np.array(0, np.float32), "low"),
+        numpy_helper.from_array(np.array(6, np.float32), "high"),
     ]
     return _model(nodes, constants, {"x": [1, 3, 16, 16]}, {"y": [1, 5]}, 11)
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from foreign_graphs import HAND_MADE, INPUT_SHAPES, MODULES, NAMES, write_foreign
-
 import edgekit
 from edgekit.export.parity import relative_error, sample_inputs
 from edgekit.export.pipeline import PARITY_TOLERANCE, export_onnx
+from tests.export.foreign_graphs import HAND_MADE, INPUT_SHAPES, MODULES, NAMES, write_foreign
 
 TOLERANCE = PARITY_TOLERANCE["fp32"]
 

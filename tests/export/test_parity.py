@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from edgekit.bundle import Parity, TensorSpec
 from edgekit.errors import GraphError, ParityError
 from edgekit.export import parity
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 IMAGE = TensorSpec("image", "float32", (1, 8, 6, 6), "NCHW")
 SCALE = np.linspace(-2.0, 3.0, 8, dtype=np.float32).reshape(1, 8, 1, 1)
 SHUFFLE = np.arange(8).reshape(2, 4).T.reshape(-1)
