@@ -1,17 +1,17 @@
 """The artifact edgekit makes: a folder, or one ``.edgekit`` zip of it.
 
-    manifest.json   schema version, model, weights, target, interface, artifacts, checksums
-    model.*         one or more files per runtime
-    labels.txt      one class name a line
-    golden.npz      one input and the source network's output for it
-    README.md       model card
+manifest.json   schema version, model, weights, target, interface, artifacts, checksums
+model.*         one or more files per runtime
+labels.txt      one class name a line
+golden.npz      one input and the source network's output for it
+README.md       model card
 
-    manifest.py  what a manifest says (the dataclasses), and its JSON
-    schema.py    dataclasses <-> strict JSON, with the path of what is wrong
-    reading.py   open_bundle: everything is verified before anything else sees a file
-    writing.py   write_bundle: a temporary sibling, then one rename; never half a bundle
-    checks.py    what a model file must look like before a runtime parses it
-    golden.py    golden.npz, byte for byte the same on every machine
+manifest.py  what a manifest says (the dataclasses), and its JSON
+schema.py    dataclasses <-> strict JSON, with the path of what is wrong
+reading.py   open_bundle: everything is verified before anything else sees a file
+writing.py   write_bundle: a temporary sibling, then one rename; never half a bundle
+checks.py    what a model file must look like before a runtime parses it
+golden.py    golden.npz, byte for byte the same on every machine
 """
 
 from edgekit.bundle.golden import Golden, golden_bytes

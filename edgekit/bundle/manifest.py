@@ -1,13 +1,13 @@
 """What ``manifest.json`` says: the dataclasses are the schema, and this is their JSON.
 
-    Manifest
-    |-- model: ModelFacts          what it is, its counts, the published Figures
-    |-- weights: WeightsFacts      where they came from; random ones are called random
-    |-- inputs, outputs            TensorSpec each: the model's own interface, for every runtime
-    |-- preprocessing              from an image file to the input, or null
-    |-- passes, skipped            what was rewritten, what was left out, and why
-    |-- artifacts                  one a runtime, in the order ``load`` tries them
-    `-- files                      sha256 and bytes of every file beside the manifest
+Manifest
+|-- model: ModelFacts          what it is, its counts, the published Figures
+|-- weights: WeightsFacts      where they came from; random ones are called random
+|-- inputs, outputs            TensorSpec each: the model's own interface, for every runtime
+|-- preprocessing              from an image file to the input, or null
+|-- passes, skipped            what was rewritten, what was left out, and why
+|-- artifacts                  one a runtime, in the order ``load`` tries them
+`-- files                      sha256 and bytes of every file beside the manifest
 """
 
 from __future__ import annotations

@@ -28,7 +28,13 @@ from pathlib import Path
 
 from edgekit.bundle import schema
 from edgekit.bundle.golden import zip_entry
-from edgekit.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, FileFacts, Manifest, manifest_to_json
+from edgekit.bundle.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    FileFacts,
+    Manifest,
+    manifest_to_json,
+)
 from edgekit.errors import BundleError, OutputExistsError
 
 ZIP_SUFFIX = ".edgekit"

@@ -1,0 +1,84 @@
+"""edgekit takes a tiny model from training to a measured deployment.
+
+    import edgekit
+    edgekit.export_model("micronet-m1", target="rpi4")     # writes ./micronet-m1-rpi4
+    model = edgekit.load("micronet-m1-rpi4")
+    model.predict("cat.jpg")
+
+Every name is imported when it is first used: ``import edgekit`` alone costs milliseconds and
+brings in neither numpy nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekit.bundle import Bundle, Manifest, open_bundle
+    from edgekit.errors import (
+        BundleError,
+        DeviceError,
+        EdgekitError,
+        InputError,
+        MissingDependencyError,
+        ParityError,
+        UsageError,
+    )
+    from edgekit.export.pipeline import export_model
+    from edgekit.models.zoo import list_models
+    from edgekit.runtimes.model import Model, load
+    from edgekit.runtimes.session import Session
+
+__version__ = "0.1.0"
+
+# Public name -> the module that has it.
+_HOMES = {
+    "load": "edgekit.runtimes.model",
+    "Model": "edgekit.runtimes.model",
+    "Session": "edgekit.runtimes.session",
+    "open_bundle": "edgekit.bundle",
+    "Bundle": "edgekit.bundle",
+    "Manifest": "edgekit.bundle",
+    "export_model": "edgekit.export.pipeline",
+    "list_models": "edgekit.models.zoo",
+    "EdgekitError": "edgekit.errors",
+    "UsageError": "edgekit.errors",
+    "InputError": "edgekit.errors",
+    "BundleError": "edgekit.errors",
+    "ParityError": "edgekit.errors",
+    "DeviceError": "edgekit.errors",
+    "MissingDependencyError": "edgekit.errors",
+}
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "DeviceError",
+    "EdgekitError",
+    "InputError",
+    "Manifest",
+    "MissingDependencyError",
+    "Model",
+    "ParityError",
+    "Session",
+    "UsageError",
+    "__version__",
+    "export_model",
+    "list_models",
+    "load",
+    "open_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value  # from now on an ordinary attribute
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,136 @@
+"""OpenVINO on the CPU.
+
+Its own default precision is bfloat16 on CPUs that have it, an error of 3e-3; edgekit asks for
+float32. One stream with the latency hint. Each session owns one infer request, which is reused;
+input memory is shared with the caller during the call, outputs are copied.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import optional
+from edgekit.bundle import TensorSpec
+from edgekit.errors import BundleError
+from edgekit.runtimes.session import Array, Session, check_file_tensor, match_names
+
+
+class OpenVinoSession(Session):
+    """An OpenVINO ``.xml`` (its ``.bin`` beside it) or an ``.onnx``. No options."""
+
+    runtime = "openvino"
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        threads: int = 1,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        del options
+        self._bind(_compile(files[0], threads), files[0], inputs, outputs, threads)
+
+    def _bind(
+        self,
+        compiled: Any,
+        file: Path,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        threads: int,
+    ) -> None:
+        takes, gives = _specs(compiled.inputs), _specs(compiled.outputs)
+        super().__init__(inputs or takes, outputs or gives, threads)
+        self._compiled, self._file = compiled, file
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
+        self._input_ports = _ports_in_order(self.inputs, compiled.inputs, takes, "inputs", file)
+        results = _ports_in_order(self.outputs, compiled.outputs, gives, "outputs", file)
+        names = (spec.name for spec in self.outputs)
+        self._output_ports = tuple(zip(names, results, strict=True))
+        self._tensor = optional.require("openvino", "running OpenVINO models").Tensor
+
+    def _run(self, arrays: list[Array]) -> dict[str, Array]:
+        with self._lock:
+            for port, array in zip(self._input_ports, arrays, strict=True):
+                flags = array.flags
+                if not (flags.c_contiguous and flags.writeable):  # what Tensor can share
+                    array = np.array(array, order="C")
+                self._request.set_input_tensor(port, self._tensor(array, shared_memory=True))
+            self._request.infer(share_outputs=True)
+            return {
+                name: self._request.get_output_tensor(port).data.copy()
+                for name, port in self._output_ports
+            }
+
+    def clone(self) -> OpenVinoSession:
+        """Another infer request of the same compiled model: no second copy of the weights."""
+        twin = OpenVinoSession.__new__(OpenVinoSession)
+        twin._bind(self._compiled, self._file, self.inputs, self.outputs, self.threads)
+        return twin
+
+    def describe(self) -> dict[str, str]:
+        return {
+            **super().describe(),
+            "version": optional.version("openvino") or "unknown",
+            "precision": str(self._compiled.get_property("INFERENCE_PRECISION_HINT")),
+            "streams": str(self._compiled.get_property("NUM_STREAMS")),
+        }
+
+
+@functools.cache
+def _core() -> Any:
+    """One Core for the process: its plugins are loaded once."""
+    return optional.require("openvino", "running OpenVINO models").Core()
+
+
+def _compile(file: Path, threads: int) -> Any:
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+    }
+    core = _core()
+    try:
+        return core.compile_model(core.read_model(str(file)), "CPU", settings)
+    except RuntimeError as error:
+        raise BundleError(f"openvino cannot open {file.name}: {error}") from error
+
+
+def _specs(ports: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    """The file's own interface; a free size is -1."""
+    return tuple(
+        TensorSpec(
+            port.any_name if port.names else f"tensor{position}",
+            np.dtype(port.element_type.to_dtype()).name,
+            tuple(size.get_length() if size.is_static else -1 for size in port.get_partial_shape()),
+        )
+        for position, port in enumerate(ports)
+    )
+
+
+def _ports_in_order(
+    specs: Sequence[TensorSpec],
+    ports: Sequence[Any],
+    tensors: Sequence[TensorSpec],
+    kind: str,
+    file: Path,
+) -> tuple[int, ...]:
+    """Port numbers in the order of ``specs``. A port may have several names: any counts."""
+    wanted = {spec.name for spec in specs}
+    names = [
+        next(iter(sorted(wanted & port.names)), tensor.name)
+        for port, tensor in zip(ports, tensors, strict=True)
+    ]
+    order = match_names(specs, names, kind, file)
+    for spec, position in zip(specs, order, strict=True):
+        check_file_tensor(spec, tensors[position].dtype, tensors[position].shape, kind, file)
+    return order

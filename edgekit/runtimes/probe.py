@@ -1,0 +1,136 @@
+"""Open a model file that is no bundle of ours: first in a child process, then here.
+
+A vendor's parser may crash, hang or eat all memory on a damaged or hostile file. The child
+takes that instead of the user's app: it has a time limit and a memory limit, opens the file,
+runs it once on zeros, and only when it says so does this process open the file too.
+
+    python -m edgekit.runtimes.probe RUNTIME FILE     prints the interface as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from edgekit.bundle.checks import check_structure
+from edgekit.errors import BundleError, EdgekitError
+from edgekit.runtimes import open_session
+from edgekit.runtimes.session import Session
+
+TIMEOUT_SECONDS = 120.0
+# Address space, not resident memory: a runtime maps a few GB for its threads and arenas.
+MEMORY_BYTES = 8 << 30
+MAX_FILE_BYTES = 2 << 30  # protobuf's own limit
+
+_REFUSED = 3  # exit status of the child: an error of ours, one line on stdout
+
+
+def open_unknown(
+    path: Path, runtime: str, threads: int = 1, *, timeout: float = TIMEOUT_SECONDS
+) -> Session:
+    """A session on a bare model file that has first been opened in a child process.
+
+    Raises:
+        BundleError: not a model, or its runtime refuses it, crashes on it or hangs.
+        MissingDependencyError: the runtime's package is not installed.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BundleError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
+        check_structure(path.name, path.read_bytes())
+    except FileNotFoundError:
+        raise BundleError(f"no model at {str(path)!r}") from None
+    except OSError as error:
+        raise BundleError(f"cannot open {str(path)!r}: {error.strerror or error}") from None
+    probe(path, runtime, timeout=timeout)
+    return open_session(runtime, [path], threads=threads)
+
+
+def probe(path: Path, runtime: str, *, timeout: float = TIMEOUT_SECONDS) -> None:
+    """Open and run a model file in a child process.
+
+    Raises:
+        BundleError: the child was refused, crashed, or took longer than ``timeout`` seconds.
+    """
+    command = [sys.executable, "-m", "edgekit.runtimes.probe", runtime, os.path.abspath(path)]
+    try:
+        child = subprocess.run(
+            command,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BundleError(
+            f"{path.name}: {runtime} did not finish opening it in {timeout:g} s; it is not opened"
+        ) from None
+    if child.returncode == 0:
+        return
+    if child.returncode == _REFUSED:
+        raise BundleError(child.stdout.decode("utf-8", "replace"))
+    raise BundleError(
+        f"{path.name}: {runtime} crashes on it ({_death(child.returncode)}, in a child process); "
+        "the file is damaged or made to do so, and is not opened"
+    )
+
+
+def _environment() -> dict[str, str]:
+    """This environment, in which the child finds the same edgekit."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+
+
+def _death(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
+
+
+# ---- in the child ----------------------------------------------------------------------------
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # not a Unix: the time limit alone has to do
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _run_on_zeros(session: Session) -> None:
+    import numpy as np
+
+    if all(size > 0 for spec in session.inputs for size in spec.shape):
+        session.run({s.name: np.zeros(s.shape, s.dtype) for s in session.inputs})
+
+
+def main(arguments: list[str]) -> int:
+    """The child's side: exit status 0 and the interface as JSON, or 3 and one line."""
+    runtime, path = arguments
+    _limit_memory()
+    try:
+        with open_session(runtime, [Path(path)]) as session:
+            _run_on_zeros(session)
+            print(json.dumps({"inputs": len(session.inputs), "outputs": len(session.outputs)}))
+    except EdgekitError as error:
+        print(error)
+        return _REFUSED
+    except (RuntimeError, ValueError, MemoryError) as error:
+        print(f"{runtime} cannot run {Path(path).name}: {' '.join(str(error).split())}")
+        return _REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

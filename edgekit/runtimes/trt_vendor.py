@@ -1,0 +1,138 @@
+"""Which TensorRT is here, and what it says while it works.
+
+    tensorrt       on a Jetson, from JetPack (package python3-libnvinfer); on a PC, if installed
+    tensorrt_rtx   on x86, from pip: parses and builds without a GPU
+
+Both have the same Python names. Names come and go between 10.3 and 11, so code that uses them
+asks ``hasattr``, never a version number.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import platform
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from edgekit.errors import MissingDependencyError
+from edgekit.optional import is_installed, pip_line
+
+MODULES = ("tensorrt", "tensorrt_rtx")
+_LOGGER = logging.getLogger("edgekit.tensorrt")
+_KEPT_LINES = 64  # of one operation; TensorRT repeats itself after that
+
+
+def vendor() -> ModuleType:
+    """The TensorRT module that this machine has.
+
+    Raises:
+        MissingDependencyError: none can be imported; says how to get it on this machine.
+    """
+    failures = []
+    for name in MODULES:
+        if not is_installed(name):
+            continue
+        try:
+            return importlib.import_module(name)
+        except (ImportError, OSError) as error:  # bindings without their library raise either
+            failures.append(f"{name} is installed, but its import fails: {error}")
+    remedy = _jetpack_remedy() if platform.machine() == "aarch64" else pip_line("tensorrt")
+    raise MissingDependencyError("TensorRT", "tensorrt", remedy, detail="; ".join(failures))
+
+
+def _jetpack_remedy() -> str:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    venv = "in a virtual environment" if sys.prefix != sys.base_prefix else "outside any"
+    return (
+        "on a Jetson it comes with JetPack, not from pip: sudo apt install python3-libnvinfer, "
+        "then run edgekit with the system's /usr/bin/python3 or a venv made from it with "
+        f"--system-site-packages (this is Python {python}, {venv})"
+    )
+
+
+def title(trt: ModuleType) -> str:
+    """E.g. ``"tensorrt 10.3.0"``: module and version, as checks and reports print it."""
+    return f"{trt.__name__.replace('_', '-')} {trt.__version__}"
+
+
+class Said:
+    """What TensorRT reported as errors during one operation, oldest first."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
+
+    def because(self) -> str:
+        """The first error as one line, or a plain admission that there was none."""
+        return one_line(self.lines[0]) if self.lines else "TensorRT gave no reason"
+
+
+def one_line(text: str) -> str:
+    """A message of TensorRT without its line breaks."""
+    return " ".join(text.split())
+
+
+class _Log:
+    """The one logger a process may have.
+
+    TensorRT keeps the first logger it is given and ignores any other, so what it says is
+    handed to whoever is listening: one operation at a time, under a lock.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.listeners: list[Said] = []
+        self.loggers: dict[str, Any] = {}
+
+    def of(self, trt: ModuleType) -> Any:
+        with self.lock:
+            if trt.__name__ not in self.loggers:
+                self.loggers[trt.__name__] = self._make(trt)
+            return self.loggers[trt.__name__]
+
+    def _make(self, trt: ModuleType) -> Any:
+        severity, log = trt.ILogger, self
+        levels = {
+            severity.INTERNAL_ERROR: logging.ERROR,
+            severity.ERROR: logging.ERROR,
+            severity.WARNING: logging.WARNING,
+        }
+
+        class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                level = levels.get(severity, logging.DEBUG)
+                # Errors reach the user as exceptions; as log lines they are detail for -v.
+                _LOGGER.log(min(level, logging.INFO), "%s", one_line(message))
+                if level == logging.ERROR:
+                    for said in log.listeners:
+                        said.lines.append(message)
+
+        return Logger()
+
+
+_LOG = _Log()
+
+
+def logger(trt: ModuleType) -> Any:
+    """The ``ILogger`` of this process, to be given to every builder and runtime."""
+    return _LOG.of(trt)
+
+
+@contextmanager
+def listening() -> Iterator[Said]:
+    """Collect TensorRT's errors; operations take turns, so that each hears its own."""
+    with _LOG.lock:
+        said = Said()
+        _LOG.listeners.append(said)
+        try:
+            yield said
+        finally:
+            _LOG.listeners.remove(said)
