@@ -293,10 +293,6 @@ class DynamicShiftMax(nn.Module):
             y = torch.maximum(y, blocks[2] * x + blocks[3] * shifted)
         return y
 
-    def elementwise_multiplies(self, output: Tensor) -> int:
-        """Multiplies of coefficient and feature map: 2K per element of the output."""
-        return 2 * self.branches * output.numel()
-
 
 # ---------------------------------------------------------------------------
 # Convolutions (each bare of activation, each followed by BatchNorm)

@@ -1,0 +1,131 @@
+"""Seeded random weights under which every layer stays alive.
+
+An untrained network of this size answers values around 1e-20, and on those any tolerance
+passes. Here parameters are drawn from the seed, and then every BatchNorm is given the mean and
+variance of what really arrives, for a batch of smooth and noisy images: each layer's output
+has unit variance again, logits spread out, and parity of two runtimes means something. The
+weights are fit for latency work and numeric checks, and for no prediction.
+
+The same seed gives the same bits on every machine: parameters come from integers of a
+Mersenne Twister, statistics are computed in double and rounded to 12 bits, far coarser than
+what the order of a sum can change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_STATISTIC_BITS = 12
+# A channel that is nearly constant on the calibration batch must not be blown up on others.
+_LOWEST_VARIANCE = 0.01
+_BIAS = 0.5  # of linear layers: enough that the few ReLUs of a coefficient branch are not dead
+_NORM_WEIGHT, _NORM_BIAS = 0.25, 0.25  # BatchNorm's weight is 1 +- this, its bias 0 +- this
+_GAIN = math.sqrt(2.0)  # of Kaiming's rule for ReLU
+
+
+def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
+    """Give ``module`` random parameters and calibrated statistics, in place, in eval mode.
+
+    Args:
+        module: a network of float32 parameters that takes ``images``.
+        images: (N, C, H, W), the calibration batch; see `calibration_images`.
+        seed: same seed, same module and same images give the same bits. A parameter depends on
+            the seed, its name and its shape, and not on the rest of the network.
+    """
+    module.eval()
+    draw_parameters(module, seed)
+    module.double()
+    with torch.no_grad(), _calibrating(module):
+        module(images.double())
+    module.float()
+
+
+def draw_parameters(module: nn.Module, seed: int) -> None:
+    """Kaiming's rule with a uniform distribution; BatchNorm near 1 and 0."""
+    norms = {name for name, child in module.named_modules() if isinstance(child, _BatchNorm)}
+    with torch.no_grad():
+        for key, parameter in module.named_parameters():
+            owner, _, leaf = key.rpartition(".")
+            unit = _unit(f"{seed}/{key}", parameter.shape)
+            if owner in norms:
+                value = 1 + _NORM_WEIGHT * unit if leaf == "weight" else _NORM_BIAS * unit
+            elif parameter.ndim < 2:
+                value = _BIAS * unit
+            else:
+                fan_in = math.prod(parameter.shape[1:])
+                value = unit * (_GAIN * math.sqrt(3.0 / fan_in))
+            parameter.copy_(value)
+
+
+def calibration_images(count: int, size: int, channels: int = 3) -> Tensor:
+    """(count, channels, size, size) float32, about as wide as normalised photographs.
+
+    Each image is a sum of noise at four scales, from blobs to pixels, with a brightness per
+    channel and a contrast of its own.
+    """
+    total = torch.zeros(count, channels, size, size, dtype=torch.float64)
+    for scale in (2, 7, 28, size):
+        noise = _unit(f"images/{scale}", (count, channels, scale, scale))
+        total += F.interpolate(noise, size=(size, size), mode="bilinear", align_corners=False)
+    brightness = _unit("images/brightness", (count, channels, 1, 1))
+    contrast = 1 + 0.75 * _unit("images/contrast", (count, 1, 1, 1))
+    return _rounded(total * contrast + brightness, _STATISTIC_BITS).float()
+
+
+def calibration_count(size: int) -> int:
+    """Images in a calibration batch: enough for statistics, and seconds of work at any size."""
+    return 32 if size <= 128 else 16 if size <= 320 else 8
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Hash of every key, shape and value of the state dict."""
+    digest = hashlib.sha256()
+    for key, tensor in module.state_dict().items():
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _unit(name: str, shape: tuple[int, ...] | torch.Size) -> Tensor:
+    """Uniform in [-1, 1), float64, from ``name`` alone: multiples of 2**-23, exact anywhere."""
+    generator = torch.Generator()
+    generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big"))
+    whole = torch.randint(-(1 << 23), 1 << 23, tuple(shape), generator=generator)
+    return whole.double() / (1 << 23)
+
+
+@contextmanager
+def _calibrating(module: nn.Module) -> Iterator[None]:
+    """While open, each BatchNorm takes its statistics from what arrives, then uses them."""
+    norms = [child for child in module.modules() if isinstance(child, _BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    hooks = [norm.register_forward_pre_hook(_take_statistics) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _take_statistics(norm: nn.Module, arrived: tuple[Tensor, ...]) -> None:
+    """Forward pre-hook of a BatchNorm: (N, C, ...) -> its running mean and variance."""
+    x = arrived[0]
+    dims = [dim for dim in range(x.ndim) if dim != 1]
+    variance, mean = torch.var_mean(x, dims, correction=0)
+    norm.get_buffer("running_mean").copy_(_rounded(mean, _STATISTIC_BITS))
+    floored = variance.clamp(min=_LOWEST_VARIANCE)
+    norm.get_buffer("running_var").copy_(_rounded(floored, _STATISTIC_BITS))
+
+
+def _rounded(x: Tensor, bits: int) -> Tensor:
+    """``x`` to ``bits`` significant bits."""
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp((mantissa * (1 << bits)).round() / (1 << bits), exponent)
