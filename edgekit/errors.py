@@ -104,7 +104,7 @@ class UnsupportedOperatorError(GraphError):
         producer: str = "",
         remedy: str = "",
     ) -> None:
-        self.lowering, self.op_type, self.node = lowering, op_type, node
+        self.lowering, self.op_type, self.node, self.why = lowering, op_type, node, why
         where = f"node {node!r}" + (f" (from {producer})" if producer else "")
         super().__init__(f"{lowering}: {op_type} at {where} is not supported: {why}. {remedy}")
 

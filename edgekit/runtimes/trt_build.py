@@ -123,12 +123,14 @@ def _parse(
 ) -> tuple[Any, Any]:
     try:
         builder = trt.Builder(logger(trt))
-        network = builder.create_network(_network_flags(trt, options))
     except TypeError as error:  # the binding's word for a factory that gave nothing
         raise DeviceError(f"TensorRT finds no GPU to build for: {said.because()}") from error
+    network = builder.create_network(_network_flags(trt, options))
     parser = trt.OnnxParser(network, logger(trt))
     if not parser.parse(onnx_bytes):
         raise _parse_error(parser, said)
+    if network.num_outputs == 0:  # what its parser makes of a file that is no ONNX at all
+        raise GraphError("TensorRT cannot parse the graph: it finds no outputs in the file")
     return builder, network
 
 

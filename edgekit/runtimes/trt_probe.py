@@ -29,6 +29,7 @@ from edgekit.runtimes.trt_vendor import MODULES, title, vendor
 # Orin is SM87, which tensorrt-rtx does not build for; SM86 is the nearest: the same generation.
 ARCHITECTURE = "SM86"
 _WORKSPACE_MIB = 512
+_COMMAND = ("-m", "edgekit.runtimes.trt_probe")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _ask_child(arguments: list[str], folder: str, timeout: float) -> str:
     paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "edgekit.runtimes.trt_probe", *arguments],
+            [sys.executable, *_COMMAND, *arguments],
             cwd=folder,  # not the user's: "-m" would import what lies there
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
