@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from edgekit.export.passes.activations import (
+    ClampsIntoWeights,
+    HardSigmoids,
+    HardSwishes,
+    NormaliseClip,
+)
+from edgekit.export.passes.affine import BatchNormToAffine, FoldIntoConsumer, FoldIntoProducer
 from edgekit.export.passes.clean import (
     DeduplicateInitializers,
     DropExpand,
     DropIdentities,
     FoldConstants,
+    MergeEqualNodes,
     StripMetadata,
 )
+from edgekit.export.passes.coefficients import HoistOverSplit
+from edgekit.export.passes.gates import GlobalPool, LiftGates
 from edgekit.export.passes.infra import GraphPass, PassResult, run_passes
+from edgekit.export.passes.movement import ConcatToGather, SimplifyMovement, SlicesToSplit
+from edgekit.export.passes.permutations import ActivateFirst, PermuteWeights
 from edgekit.targets import GraphChoices
 
 __all__ = ["CANONICAL", "GraphPass", "PassResult", "choice_passes", "run_passes"]
@@ -20,6 +32,26 @@ CANONICAL: tuple[GraphPass, ...] = (
     FoldConstants(),  # first: the others only recognise constants that are initializers
     DropIdentities(),
     DropExpand(),
+    GlobalPool(),  # before movement: it leaves a Reshape
+    SimplifyMovement(),
+    DeduplicateInitializers(),  # before merging: equal nodes read equal constants
+    MergeEqualNodes(),
+    ConcatToGather(),
+    SlicesToSplit(),  # after ConcatToGather: a rolled tensor is a permutation, not two parts
+    LiftGates(),  # after movement: it looks for plain Reshapes around the linear layers
+    SimplifyMovement(),  # the reshapes around a lifted gate are gone, chains may have met
+    NormaliseClip(),
+    HardSigmoids(),  # before folding: it looks for the 3 and the 6
+    HardSwishes(),
+    BatchNormToAffine(),
+    ActivateFirst(),  # before folding: brings scales and clips next to their convolution
+    SimplifyMovement(),  # permutations that were apart may be neighbours now
+    FoldIntoProducer(),
+    FoldIntoConsumer(),
+    HoistOverSplit(),
+    ClampsIntoWeights(),
+    PermuteWeights(),
+    DropIdentities(),  # folding can leave x * 1 and x + 0
     DeduplicateInitializers(),  # last: the others make new constants
 )
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import onnx
-import onnx.reference
 import onnx_ir as ir
 
 from edgekit.export.passes.graph import (
@@ -14,6 +12,7 @@ from edgekit.export.passes.graph import (
     attribute,
     constant,
     consumers,
+    evaluate,
     live_nodes,
     replace,
     scalar,
@@ -84,7 +83,7 @@ class FoldConstants(NodePass):
         if node.op_type == "Constant":
             contents = [constant(node.outputs[0])]
         else:
-            contents = _evaluate(node)
+            contents = evaluate(node)
         bytes_in = sum(value.const_value.nbytes for value in present if value.const_value)
         bytes_out = sum(np.asarray(c).nbytes for c in contents)
         if bytes_out > max(_FOLDED_BYTES_CAP, bytes_in):
@@ -101,20 +100,6 @@ _NEVER_FOLDED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "RandomNormal", "RandomUniform", "Bernoulli",
      "RandomNormalLike", "RandomUniformLike", "Multinomial"}
 )  # fmt: skip
-
-
-def _evaluate(node: ir.Node) -> list[np.ndarray]:
-    """Outputs of a node whose inputs are all constant."""
-    feeds = {str(value.name): constant(value) for value in node.inputs if value is not None}
-    graph = onnx.helper.make_graph(
-        [ir.to_proto(node)],
-        "constant",
-        [onnx.ValueInfoProto(name=name) for name in feeds],
-        [onnx.ValueInfoProto(name=str(value.name)) for value in node.outputs],
-    )
-    opset = 18 if node.graph is None else node.graph.opset_imports.get("", 18)
-    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return list(onnx.reference.ReferenceEvaluator(proto).run(None, feeds))
 
 
 class DropIdentities(NodePass):
@@ -232,6 +217,45 @@ class DeduplicateInitializers:
                 value.replace_all_uses_with(kept)
                 modified += 1
         return PassResult(modified)
+
+
+class MergeEqualNodes:
+    """Nodes that compute the same from the same become one.
+
+    Given:
+        x: float[1, 8, 4, 4]
+        a = Relu(x)
+        b = Relu(x)
+        y = Mul(a, b)
+        return y
+    Result:
+        x: float[1, 8, 4, 4]
+        a = Relu(x)
+        y = Mul(a, a)
+        return y
+    """
+
+    name = "merge-equal-nodes"
+
+    def rewrite(self, model: ir.Model) -> PassResult:
+        first: dict[tuple[object, ...], ir.Node] = {}
+        modified = 0
+        for node in live_nodes(model.graph):
+            if node.op_type in _NEVER_FOLDED or not _has_plain_attributes(node):
+                continue
+            attributes = tuple(sorted((k, str(a.value)) for k, a in node.attributes.items()))
+            kept = first.setdefault((node.op_type, tuple(node.inputs), attributes), node)
+            if kept is not node and not any(v.is_graph_output() for v in node.outputs):
+                for old, new in zip(tuple(node.outputs), kept.outputs, strict=True):
+                    replace(old, new)
+                modified += 1
+        return PassResult(modified)
+
+
+def _has_plain_attributes(node: ir.Node) -> bool:
+    plain = (ir.AttributeType.INT, ir.AttributeType.INTS, ir.AttributeType.FLOAT,
+             ir.AttributeType.FLOATS, ir.AttributeType.STRING)  # fmt: skip
+    return all(a.type in plain for a in node.attributes.values())
 
 
 class DropExpand(NodePass):

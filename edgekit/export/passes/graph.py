@@ -9,11 +9,12 @@ Arithmetic on weights is done in float64 and rounded once, to the dtype of the g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.reference
 import onnx_ir as ir
 from numpy.typing import ArrayLike, NDArray
 
@@ -125,6 +126,21 @@ def operand_and_constant(node: ir.Node) -> tuple[ir.Value, Array, int] | None:
         if contents is not None and other is not None and constant(other) is None:
             return other, contents, position
     return None
+
+
+def evaluate(node: ir.Node, feeds: Mapping[str, Array] | None = None) -> list[Array]:
+    """Run one node on its constant inputs; ``feeds`` gives values for others, by name."""
+    values = {str(v.name): constant(v) for v in node.inputs if v is not None}
+    values.update(feeds or {})
+    graph = onnx.helper.make_graph(
+        [ir.to_proto(node)],
+        "node",
+        [onnx.ValueInfoProto(name=name) for name in values],
+        [onnx.ValueInfoProto(name=str(value.name)) for value in node.outputs],
+    )
+    opset = 18 if node.graph is None else node.graph.opset_imports.get("", 18)
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    return list(onnx.reference.ReferenceEvaluator(proto).run(None, values))
 
 
 def per_channel(contents: Array, rank: int, channels: int) -> Array | None:
