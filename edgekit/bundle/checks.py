@@ -96,9 +96,10 @@ def _has_external_data(message: str, data: bytes, start: int, end: int, depth: i
         if message == "Tensor":
             if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and last):
                 return True
-        elif number in inside and kind == 2:
-            if _has_external_data(inside[number], data, first, last, depth + 1):
-                return True
+            continue
+        inner = inside.get(number) if kind == 2 else None
+        if inner and _has_external_data(inner, data, first, last, depth + 1):
+            return True
     return False
 
 

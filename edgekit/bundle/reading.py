@@ -174,7 +174,7 @@ def _open_folder(folder: Path) -> Bundle:
                 )
             _verify(name, stream, facts.sha256)
     listed = {MANIFEST, *manifest.files}
-    extra = tuple(sorted(set(os.listdir(folder)) - listed))
+    extra = tuple(sorted({entry.name for entry in folder.iterdir()} - listed))
     return Bundle(folder, folder, manifest, extra)
 
 
@@ -348,7 +348,7 @@ def _unpack_one(archive: zipfile.ZipFile, info: zipfile.ZipInfo, to: Path, size:
     """Unpack one member, never a byte more than the manifest says."""
     assert is_safe_file_name(info.filename)  # the manifest's schema saw to it
     left = size
-    with archive.open(info) as source, open(to, "xb") as target:
+    with archive.open(info) as source, to.open("xb") as target:
         while chunk := source.read(min(_CHUNK, left + 1)):
             left -= len(chunk)
             if left < 0:

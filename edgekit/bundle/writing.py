@@ -110,7 +110,7 @@ def recover(target: Path) -> None:
     """Clean up after killed runs that wrote ``target``; put the old bundle back if it is gone."""
     for leftover, kind in _leftovers(target):
         if kind == "old" and not os.path.lexists(target):
-            os.rename(leftover, target)
+            leftover.rename(target)
         else:
             _remove(leftover)
 
@@ -140,7 +140,7 @@ def _write(target: Path, content: Mapping[str, bytes], *, force: bool) -> None:
 def _write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
     folder.mkdir()
     for name, data in content.items():
-        with open(folder / name, "xb") as stream:
+        with (folder / name).open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -149,7 +149,7 @@ def _write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
 
 def _write_zip(path: Path, content: Mapping[str, bytes]) -> None:
     """Stored, not deflated: weights hardly compress, and zlib's bytes differ between builds."""
-    with open(path, "xb") as stream:
+    with path.open("xb") as stream:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
             for name, data in content.items():
                 archive.writestr(zip_entry(name), data)
@@ -159,7 +159,7 @@ def _write_zip(path: Path, content: Mapping[str, bytes]) -> None:
 
 def _place_file(new: Path, target: Path, *, force: bool) -> None:
     if force:
-        os.replace(new, target)
+        new.replace(target)
         return
     try:
         os.link(new, target)  # unlike a rename, it fails when someone else was first
@@ -168,9 +168,9 @@ def _place_file(new: Path, target: Path, *, force: bool) -> None:
     except OSError:  # a file system without hard links
         if os.path.lexists(target):
             raise _lost_race(target) from None
-        os.rename(new, target)
+        new.rename(target)
         return
-    os.unlink(new)
+    new.unlink()
 
 
 def _place_folder(new: Path, target: Path, *, force: bool) -> None:
@@ -178,10 +178,10 @@ def _place_folder(new: Path, target: Path, *, force: bool) -> None:
     for _ in range(_MAX_RACES):
         old = _move_away(target) if force else None
         try:
-            os.rename(new, target)
+            new.rename(target)
         except OSError as error:
             if old is not None and not os.path.lexists(target):
-                os.rename(old, target)
+                old.rename(target)
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             if not force:
@@ -201,7 +201,7 @@ def _move_away(target: Path) -> Path | None:
     old = _sibling(target, "old")
     try:
         os.utime(target)  # or an old bundle would look like an old leftover
-        os.rename(target, old)
+        target.rename(old)
     except FileNotFoundError:
         return None
     return old
@@ -310,7 +310,7 @@ def _leftovers(target: Path) -> list[tuple[Path, str]]:
     prefix = f".{target.name}"
     found = []
     try:
-        names = os.listdir(target.parent)
+        names = [entry.name for entry in target.parent.iterdir()]
     except OSError:
         return []
     for name in names:

@@ -2,7 +2,7 @@
 
     runtime      module     takes                thread safety
     onnxruntime  ort.py     .onnx                the engine's own
-    openvino     ov.py      .xml + .bin, .onnx   a lock; clone() shares the compiled model
+    openvino     ov.py      .xml + .bin, .onnx   a lock; clone() compiles again
     litert       litert.py  .tflite              a lock; clone() opens the file again
     tensorrt     trt.py     .onnx                a lock
     null         null.py    any file             nothing is computed (tests, examples)
@@ -71,7 +71,7 @@ RUNTIMES: dict[str, Runtime] = {
             ("openvino",),
             optional.pip_line("openvino"),
             (".xml", ".onnx"),
-            "one run at a time (lock); clone() shares the compiled model",
+            "one run at a time (lock); clone() compiles the model again",
         ),
         Runtime(
             "litert",
@@ -122,6 +122,19 @@ def provider(row: Runtime) -> str | None:
     if not row.imports:
         return ""
     return next((name for name in row.imports if optional.is_installed(name)), None)
+
+
+def require_runtime(name: str) -> Runtime:
+    """The row of ``name``, if its package is installed.
+
+    Raises:
+        UnknownNameError: no such runtime.
+        MissingDependencyError: no package that provides it is installed.
+    """
+    row = get_runtime(name)
+    if provider(row) is None:
+        raise MissingDependencyError(f"runtime {name!r}", row.imports[0], row.remedy)
+    return row
 
 
 def is_available(name: str) -> bool:
@@ -203,9 +216,7 @@ def open_session(
         MissingDependencyError: its package is not installed.
         BundleError: the runtime refuses the file.
     """
-    row = get_runtime(runtime)
-    if provider(row) is None:
-        raise MissingDependencyError(f"runtime {runtime!r}", row.imports[0], row.remedy)
+    row = require_runtime(runtime)
     module, _, name = row.session.partition(":")
     session_class = getattr(importlib.import_module(module), name)
     session = session_class(files, inputs, outputs, threads=threads, options=options or {})

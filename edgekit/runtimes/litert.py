@@ -92,13 +92,13 @@ class LiteRtSession(Session):
         )
 
     def close(self) -> None:
+        """Free the interpreter once a run in another thread has ended."""
         super().close()
         with self._lock:
             self._engine = None
 
-    def describe(self) -> dict[str, str]:
+    def _facts(self) -> dict[str, str]:
         return {
-            **super().describe(),
             "version": f"{self._package} {optional.version(self._package) or 'unknown'}",
             "precision": "as in the graph",
         }
@@ -237,9 +237,9 @@ def _bind(
 def _converts(spec: TensorSpec, tensor: TensorSpec, kind: str, file: Path, layout: str) -> bool:
     """Whether ``spec`` lies in the file as NHWC: the rule in the module's docstring."""
     if tensor.dtype == spec.dtype:
-        if layout == "NHWC" and len(spec.shape) == 4:
-            if fits(tensor.shape, [spec.shape[axis] for axis in _TO_NHWC]):
-                return True
+        may_convert = layout == "NHWC" and len(spec.shape) == 4
+        if may_convert and fits(tensor.shape, [spec.shape[axis] for axis in _TO_NHWC]):
+            return True
         if fits(tensor.shape, spec.shape):
             return False
     raise BundleError(

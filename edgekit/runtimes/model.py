@@ -48,6 +48,12 @@ class Model:
         """The bundle's manifest, or None for a bare model file."""
         return self.bundle.manifest if self.bundle else None
 
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the one output is a score per class."""
+        task = self.manifest.model.task if self.manifest else ""
+        return task == "classification" and len(self.session.outputs) == 1
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once: see ``Session.run``."""
         return self.session.run(inputs)
@@ -80,8 +86,8 @@ class Model:
 
     def classify(self, outputs: Mapping[str, Array], top: int = 5) -> list[tuple[str, float]]:
         """What ``predict`` makes of the outputs of ``run``."""
-        task = self.manifest.model.task if self.manifest else "unknown"
-        if task != "classification" or len(self.session.outputs) != 1:
+        if not self.is_classifier:
+            task = self.manifest.model.task if self.manifest else "unknown"
             raise UsageError(
                 f"{str(self.path)!r} is no classifier (task {task!r}): "
                 "call run and read its outputs"

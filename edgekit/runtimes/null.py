@@ -56,9 +56,10 @@ class NullSession(Session):
         return results
 
     def clone(self) -> NullSession:
+        """Another one."""
         return NullSession(
             self._files, self.inputs, self.outputs, threads=self.threads, options=self._options
         )
 
-    def describe(self) -> dict[str, str]:
-        return {**super().describe(), "version": "", "precision": "none: nothing is computed"}
+    def _facts(self) -> dict[str, str]:
+        return {"version": "", "precision": "none: nothing is computed"}

@@ -76,12 +76,16 @@ class OrtSession(Session):
         twin._bind(self._engine, self._file, self.inputs, self.outputs, self.threads)
         return twin
 
-    def describe(self) -> dict[str, str]:
+    def close(self) -> None:
+        """Let go of the engine, which lives on in clones."""
+        super().close()
+        self._engine = None
+
+    def _facts(self) -> dict[str, str]:
         return {
-            **super().describe(),
             "version": optional.version("onnxruntime") or "unknown",
             "precision": "as in the graph",
-            "provider": ", ".join(self._engine.get_providers()),
+            "provider": "CPUExecutionProvider",
             "spinning": "off",
         }
 

@@ -1,8 +1,9 @@
 """OpenVINO on the CPU.
 
 Its own default precision is bfloat16 on CPUs that have it, an error of 3e-3; edgekit asks for
-float32. One stream with the latency hint. Each session owns one infer request, which is reused;
-input memory is shared with the caller during the call, outputs are copied.
+float32. One stream with the latency hint, not pinned to a core. Each session owns one infer
+request, which is reused; input memory is shared with the caller during the call, outputs are
+copied.
 """
 
 from __future__ import annotations
@@ -36,19 +37,11 @@ class OpenVinoSession(Session):
         options: Mapping[str, str] | None = None,
     ) -> None:
         del options
-        self._bind(_compile(files[0], threads), files[0], inputs, outputs, threads)
-
-    def _bind(
-        self,
-        compiled: Any,
-        file: Path,
-        inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
-        threads: int,
-    ) -> None:
+        file, compiled = files[0], _compile(files[0], threads)
         takes, gives = _specs(compiled.inputs), _specs(compiled.outputs)
         super().__init__(inputs or takes, outputs or gives, threads)
         self._compiled, self._file = compiled, file
+        self._precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()
         self._input_ports = _ports_in_order(self.inputs, compiled.inputs, takes, "inputs", file)
@@ -71,17 +64,21 @@ class OpenVinoSession(Session):
             }
 
     def clone(self) -> OpenVinoSession:
-        """Another infer request of the same compiled model: no second copy of the weights."""
-        twin = OpenVinoSession.__new__(OpenVinoSession)
-        twin._bind(self._compiled, self._file, self.inputs, self.outputs, self.threads)
-        return twin
+        """The model compiled again: requests of one compiled model, with one stream, queue up."""
+        return OpenVinoSession([self._file], self.inputs, self.outputs, threads=self.threads)
 
-    def describe(self) -> dict[str, str]:
+    def close(self) -> None:
+        """Free the compiled model once a run in another thread has ended."""
+        super().close()
+        with self._lock:
+            self._compiled = self._request = None
+
+    def _facts(self) -> dict[str, str]:
         return {
-            **super().describe(),
             "version": optional.version("openvino") or "unknown",
-            "precision": str(self._compiled.get_property("INFERENCE_PRECISION_HINT")),
-            "streams": str(self._compiled.get_property("NUM_STREAMS")),
+            "precision": self._precision,
+            "streams": "1",
+            "pinned": "no",
         }
 
 
@@ -97,6 +94,9 @@ def _compile(file: Path, threads: int) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
+        # Pinning puts every model of the process on the same first core: two sessions in two
+        # threads then take twice as long. Alone, a pinned model is no faster (measured).
+        "ENABLE_CPU_PINNING": False,
     }
     core = _core()
     try:

@@ -1,32 +1,36 @@
 """Open a model file that is no bundle of ours: first in a child process, then here.
 
 A vendor's parser may crash, hang or eat all memory on a damaged or hostile file. The child
-takes that instead of the user's app: it has a time limit and a memory limit, opens the file,
-runs it once on zeros, and only when it says so does this process open the file too.
+takes that instead of the user's app: it has a time limit and a memory limit, opens the file and
+runs it once on zeros. Only when that went well does this process open the file too.
 
-    python -m edgekit.runtimes.probe RUNTIME FILE     prints the interface as JSON
+    python -m edgekit.runtimes.probe RUNTIME FILE
+        exit 0   opened and run
+        exit 3   refused: one line on stdout says why
+        else     it crashed
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from edgekit.bundle.checks import check_structure
-from edgekit.errors import BundleError, EdgekitError
-from edgekit.runtimes import open_session
+from edgekit.errors import BundleError, EdgekitError, GraphError
+from edgekit.runtimes import open_session, require_runtime
 from edgekit.runtimes.session import Session
 
 TIMEOUT_SECONDS = 120.0
 # Address space, not resident memory: a runtime maps a few GB for its threads and arenas.
 MEMORY_BYTES = 8 << 30
-MAX_FILE_BYTES = 2 << 30  # protobuf's own limit
+MAX_FILE_BYTES = 2 << 30  # the most a protobuf can be
 
-_REFUSED = 3  # exit status of the child: an error of ours, one line on stdout
+_REFUSED = 3
 
 
 def open_unknown(
@@ -35,31 +39,39 @@ def open_unknown(
     """A session on a bare model file that has first been opened in a child process.
 
     Raises:
-        BundleError: not a model, or its runtime refuses it, crashes on it or hangs.
+        GraphError: missing, not a model, or its runtime refuses it, crashes on it or hangs.
         MissingDependencyError: the runtime's package is not installed.
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise BundleError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
+            raise GraphError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
         check_structure(path.name, path.read_bytes())
     except FileNotFoundError:
-        raise BundleError(f"no model at {str(path)!r}") from None
+        raise GraphError(f"no model at {str(path)!r}") from None
     except OSError as error:
-        raise BundleError(f"cannot open {str(path)!r}: {error.strerror or error}") from None
-    probe(path, runtime, timeout=timeout)
+        raise GraphError(f"cannot open {str(path)!r}: {error.strerror or error}") from None
+    except BundleError as error:
+        raise GraphError(str(error)) from None
+    probe_file(path, runtime, timeout=timeout)
     return open_session(runtime, [path], threads=threads)
 
 
-def probe(path: Path, runtime: str, *, timeout: float = TIMEOUT_SECONDS) -> None:
+def probe_file(path: Path, runtime: str, *, timeout: float = TIMEOUT_SECONDS) -> None:
     """Open and run a model file in a child process.
 
+    Args:
+        path: the file.
+        runtime: key of ``RUNTIMES``.
+        timeout: seconds the child may take.
+
     Raises:
-        BundleError: the child was refused, crashed, or took longer than ``timeout`` seconds.
+        GraphError: the runtime refuses the file, crashes on it, or takes too long.
+        MissingDependencyError: the runtime's package is not installed.
     """
-    command = [sys.executable, "-m", "edgekit.runtimes.probe", runtime, os.path.abspath(path)]
+    require_runtime(runtime)
     try:
         child = subprocess.run(
-            command,
+            [sys.executable, "-m", "edgekit.runtimes.probe", runtime, str(path.resolve())],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -67,17 +79,16 @@ def probe(path: Path, runtime: str, *, timeout: float = TIMEOUT_SECONDS) -> None
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BundleError(
+        raise GraphError(
             f"{path.name}: {runtime} did not finish opening it in {timeout:g} s; it is not opened"
         ) from None
-    if child.returncode == 0:
-        return
     if child.returncode == _REFUSED:
-        raise BundleError(child.stdout.decode("utf-8", "replace"))
-    raise BundleError(
-        f"{path.name}: {runtime} crashes on it ({_death(child.returncode)}, in a child process); "
-        "the file is damaged or made to do so, and is not opened"
-    )
+        raise GraphError(child.stdout.decode("utf-8", "replace"))
+    if child.returncode != 0:
+        raise GraphError(
+            f"{path.name}: {runtime} crashes on it (a child process ended with "
+            f"{_death(child.returncode)}); the file is damaged or hostile, and is not opened"
+        )
 
 
 def _environment() -> dict[str, str]:
@@ -109,25 +120,22 @@ def _limit_memory() -> None:
 
 
 def _run_on_zeros(session: Session) -> None:
-    import numpy as np
-
     if all(size > 0 for spec in session.inputs for size in spec.shape):
         session.run({s.name: np.zeros(s.shape, s.dtype) for s in session.inputs})
 
 
 def main(arguments: list[str]) -> int:
-    """The child's side: exit status 0 and the interface as JSON, or 3 and one line."""
+    """The child's side: open, run, and say in one line why not."""
     runtime, path = arguments
     _limit_memory()
     try:
         with open_session(runtime, [Path(path)]) as session:
             _run_on_zeros(session)
-            print(json.dumps({"inputs": len(session.inputs), "outputs": len(session.outputs)}))
     except EdgekitError as error:
-        print(error)
+        sys.stdout.write(f"{error}\n")
         return _REFUSED
-    except (RuntimeError, ValueError, MemoryError) as error:
-        print(f"{runtime} cannot run {Path(path).name}: {' '.join(str(error).split())}")
+    except MemoryError:
+        sys.stdout.write(f"{Path(path).name}: {runtime} wants more than {MEMORY_BYTES >> 30} GB\n")
         return _REFUSED
     return 0
 

@@ -66,6 +66,7 @@ class Session(abc.ABC):
         Raises:
             InputError: an input is missing, unknown, of another dtype or shape, or has NaN or Inf.
             UsageError: the session is closed.
+            BundleError: the runtime failed on a model it had opened.
         """
         if self._closed:
             raise UsageError(f"this {self.runtime} session is closed: open the bundle again")
@@ -79,7 +80,10 @@ class Session(abc.ABC):
             arrays.append(array)
         if len(inputs) != len(arrays):
             raise self._unknown(inputs)
-        return self._run(arrays)
+        try:
+            return self._run(arrays)
+        except Exception as error:  # the vendors' exceptions share no other base class
+            raise BundleError(f"{self.runtime} failed while running: {error}") from error
 
     @abc.abstractmethod
     def _run(self, arrays: list[Array]) -> dict[str, Array]:
@@ -90,8 +94,12 @@ class Session(abc.ABC):
         """A session on the same model for another thread, sharing what can be shared."""
 
     def describe(self) -> dict[str, str]:
-        """What computes: ``runtime``, ``version``, ``threads``, ``precision``, and what matters."""
-        return {"runtime": self.runtime, "threads": str(self.threads)}
+        """What computes: runtime, version, threads, precision, and the runtime's own settings."""
+        return {"runtime": self.runtime, "threads": str(self.threads), **self._facts()}
+
+    @abc.abstractmethod
+    def _facts(self) -> dict[str, str]:
+        """Version, precision, and settings that bear on speed or results."""
 
     def close(self) -> None:
         """Let go of the engine. Closing twice is fine; ``run`` afterwards is an error."""
