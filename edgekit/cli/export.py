@@ -1,0 +1,202 @@
+"""``edgekit export``: a network of the zoo or a user's ``.onnx`` as a bundle for one target."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.cli.arguments import named_shape, positive, rgb
+from edgekit.cli.console import Console, million_text, size_text
+from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.bundle import Artifact, Manifest
+    from edgekit.export.pipeline import ExportResult
+
+# Options that speak of one kind of source only, with what the parser sets when they are not given.
+_ZOO_ONLY: dict[str, object] = {"weights": None, "num_classes": None, "imgsz": None, "seed": None}
+_ONNX_ONLY: dict[str, object] = {"input_shape": [], "mean": None, "std": None, "labels": None}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
+    parser.add_argument("model", help="an id of `edgekit models`, or your own FILE.onnx")
+    parser.add_argument("--target", required=True, help="a row of `edgekit targets`")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="the bundle: a folder, or one file ending in .edgekit (default: ./MODEL-TARGET)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace the bundle that is there")
+    parser.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="RUNTIME",
+        help="leave this runtime's artifact out (repeatable)",
+    )
+    parser.add_argument("--precision", default="fp32", help="fp32, the default")
+    _add_zoo_arguments(parser.add_argument_group("a network of the zoo"))
+    _add_onnx_arguments(parser.add_argument_group("your own FILE.onnx"))
+
+
+def _add_zoo_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--weights",
+        metavar="W",
+        help="auto, FILE, URL, hf://owner/repo/file, official or random (default: auto)",
+    )
+    group.add_argument("--num-classes", type=positive, metavar="N", help="width of your own head")
+    group.add_argument("--imgsz", type=positive, metavar="PIXELS", help="side of the input")
+    group.add_argument("--seed", type=int, metavar="N", help="of random weights (default: 0)")
+
+
+def _add_onnx_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--input-shape",
+        action="append",
+        default=[],
+        type=named_shape,
+        metavar="[NAME:]N,C,H,W",
+        help="shape of a dynamic input (repeatable)",
+    )
+    group.add_argument("--mean", type=rgb, metavar="R,G,B", help="of the image, on 0..1")
+    group.add_argument("--std", type=rgb, metavar="R,G,B", help="of the image, on 0..1")
+    group.add_argument("--labels", type=Path, metavar="FILE", help="one class name a line")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Export, then print what each artifact is and how far it is from its source."""
+    # Late: torch takes seconds to import, and a wrong argument must not wait for it.
+    exporter = _export_onnx if _is_file(arguments.model) else _export_zoo
+    result = exporter(arguments, console)
+    console.document({"path": str(result.path), "manifest": result.manifest})
+    console.table(
+        ("runtime", "files", "size", "max error", "allowed", "against"),
+        [_row(artifact, result.manifest) for artifact in result.manifest.artifacts],
+    )
+    _print_facts(result, console)
+    console.next(_next_command(result))
+
+
+def _is_file(model: str) -> bool:
+    return model.endswith(".onnx") or "/" in model or Path(model).is_file()
+
+
+def _export_zoo(arguments: argparse.Namespace, console: Console) -> ExportResult:
+    _refuse(arguments, _ONNX_ONLY, "is for your own FILE.onnx, not for a network of the zoo")
+    from edgekit.models.zoo import get_variant
+    from edgekit.targets import get_target
+
+    get_variant(arguments.model)
+    get_target(arguments.target)
+    _check_exporter()
+    from edgekit.export.pipeline import export_zoo
+
+    return export_zoo(
+        arguments.model,
+        arguments.target,
+        weights=arguments.weights or "auto",
+        out=arguments.output,
+        num_classes=arguments.num_classes,
+        image_size=arguments.imgsz,
+        skip=arguments.skip,
+        force=arguments.force,
+        seed=arguments.seed or 0,
+        precision=arguments.precision,
+        progress=console.progress,
+    )
+
+
+def _export_onnx(arguments: argparse.Namespace, console: Console) -> ExportResult:
+    _refuse(arguments, _ZOO_ONLY, "is for a network of the zoo, not for your own FILE.onnx")
+    path = Path(arguments.model)
+    if path.suffix != ".onnx":
+        raise UsageError(
+            f"{arguments.model!r} is no .onnx file: give an id of `edgekit models` with "
+            "--weights FILE, or export your own module with edgekit.export_model"
+        )
+    from edgekit.targets import get_target
+
+    get_target(arguments.target)
+    _check_exporter()
+    from edgekit.export.pipeline import export_onnx
+    from edgekit.export.sources import ImageFacts
+
+    labels = _read_labels(arguments.labels) if arguments.labels else ()
+    return export_onnx(
+        path,
+        arguments.target,
+        out=arguments.output,
+        input_shapes=dict(arguments.input_shape),
+        image=ImageFacts(mean=arguments.mean, std=arguments.std, labels=labels),
+        skip=arguments.skip,
+        force=arguments.force,
+        precision=arguments.precision,
+        progress=console.progress,
+    )
+
+
+def _check_exporter() -> None:
+    """Answer with the pip line where this is a board, before an import fails."""
+    from edgekit import optional
+
+    for package in ("torch", "onnx", "onnxscript", "onnx_ir"):
+        optional.require(package, "edgekit export")
+
+
+def _refuse(arguments: argparse.Namespace, unset: dict[str, object], why: str) -> None:
+    for name, default in unset.items():
+        if getattr(arguments, name) != default:
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--labels {path}: cannot be read as text: {error}") from error
+
+
+def _row(artifact: Artifact, manifest: Manifest) -> tuple[str, ...]:
+    size = size_text(sum(manifest.files[name].bytes for name in artifact.files))
+    files = ", ".join(artifact.files)
+    if artifact.parity is None:
+        return (artifact.runtime, files, size, "-", "-", "proven on the device")
+    parity = artifact.parity
+    worst = max(parity.max_relative_error.values())
+    against = f"{parity.reference}, {parity.inputs} inputs"
+    return (artifact.runtime, files, size, f"{worst:.1e}", f"{parity.tolerance:.0e}", against)
+
+
+def _print_facts(result: ExportResult, console: Console) -> None:
+    manifest = result.manifest
+    model = manifest.model
+    console.print(
+        f"\n{model.id}: {million_text(model.params)} params, {million_text(model.macs)} MACs, "
+        f"{million_text(model.madds)} MAdds, {million_text(model.flops)} FLOPs"
+    )
+    for artifact in manifest.artifacts:
+        for what, outcome in artifact.checks.items():
+            console.print(f"{artifact.runtime}, {what}: {outcome}")
+    for skipped in manifest.skipped:
+        console.print(f"{skipped.runtime}: {skipped.reason}")
+    for record in (*manifest.passes, *(p for a in manifest.artifacts for p in a.passes)):
+        console.note(f"pass {record.name}: {record.modified} changed")
+        for note in record.notes:
+            console.note(f"  {note}")
+    console.print(f"weights: {manifest.weights.source}")
+    if manifest.weights.random:
+        console.warn(
+            f"the weights are RANDOM ({manifest.weights.note or manifest.weights.source}): "
+            "fit for latency work, not for predictions"
+        )
+
+
+def _next_command(result: ExportResult) -> str:
+    bundle, manifest = result.path, result.manifest
+    if manifest.artifacts[0].runtime == "tensorrt":
+        return f"copy {bundle} to the board, and there: edgekit finish {bundle.name}"
+    return f"edgekit run {bundle} {'photo.jpg' if manifest.preprocessing else 'input.npy'}"

@@ -1,0 +1,78 @@
+"""``edgekit models``: the zoo, its counts, and what others published, with the source."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from edgekit.cli.console import Console, million_text
+from edgekit.models.zoo import Variant, list_models
+
+_COUNTS = (
+    "MACs of convolution and linear layers; MAdds adds the multiplies of dynamic coefficients and "
+    "feature maps, as MicroNet's authors count; FLOPs = MACs + MAdds. One image, size as published."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
+    parser.add_argument("--family", help="only this family, e.g. micronet")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Print the table, then the sources of its figures and what users should know."""
+    variants = list_models(arguments.family)
+    console.document([_document(variant) for variant in variants])
+    sources = _sources(variants)
+    console.table(
+        ("model", "params", "MACs", "MAdds", "top-1", "published size", "network", "weights"),
+        [_row(variant, sources) for variant in variants],
+    )
+    console.print()
+    console.paragraph(_COUNTS)
+    for number, source in enumerate(sources, start=1):
+        console.paragraph(f"[{number}] {source}")
+    console.print()
+    for note in _notes(variants):
+        console.paragraph(note)
+    console.next(f"edgekit export {variants[0].id} --target x86")
+
+
+def _document(variant: Variant) -> dict[str, object]:
+    return {**dataclasses.asdict(variant), "madds": variant.madds, "flops": variant.flops}
+
+
+def _row(variant: Variant, sources: Sequence[str]) -> tuple[str, ...]:
+    return (
+        variant.id,
+        million_text(variant.params),
+        million_text(variant.macs),
+        million_text(variant.madds),
+        _published(variant, ("top-1",), sources),
+        _published(variant, ("MAdds", "FLOPs (multiply-adds)"), sources),
+        "approximate" if variant.approximate else "official",
+        "released" if variant.weights else "none",
+    )
+
+
+def _published(variant: Variant, metrics: Sequence[str], sources: Sequence[str]) -> str:
+    for figure in variant.published:
+        if figure.metric in metrics:
+            return f"{figure.value} [{sources.index(figure.source) + 1}]"
+    return "-"
+
+
+def _sources(variants: Sequence[Variant]) -> list[str]:
+    return list(dict.fromkeys(f.source for variant in variants for f in variant.published))
+
+
+def _notes(variants: Sequence[Variant]) -> Iterator[str]:
+    """What the rows say of themselves; a sentence that several rows share stands once."""
+    shared: dict[str, list[str]] = {}
+    for variant in variants:
+        guessed = (f"approximate: {variant.approximate}.",) if variant.approximate else ()
+        for note in (*guessed, *variant.notes):
+            shared.setdefault(note, []).append(variant.id)
+    for note, ids in shared.items():
+        yield f"{', '.join(ids)}: {note}"

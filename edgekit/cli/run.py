@@ -1,0 +1,136 @@
+"""``edgekit run``: an image, or tensors from a file, through a bundle."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.cli.arguments import positive
+from edgekit.cli.console import Console
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.model import Model
+    from edgekit.runtimes.session import Array
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
+    parser.add_argument("bundle", type=Path, help="a bundle, or a bare .onnx, .tflite or .xml file")
+    parser.add_argument(
+        "input", type=Path, help="an image; or .npy/.npz, fed as it is without preprocessing"
+    )
+    parser.add_argument(
+        "--top", type=positive, default=5, metavar="N", help="classes to print (default: 5)"
+    )
+    parser.add_argument(
+        "--runtime", help="onnxruntime, openvino, litert or tensorrt (default: the bundle's first)"
+    )
+    parser.add_argument(
+        "--threads", type=positive, default=1, metavar="N", help="compute threads (default: 1)"
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE.npz", help="write the outputs there")
+    parser.add_argument("--force", action="store_true", help="replace FILE.npz")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Run once and print classes, or what the outputs look like."""
+    from edgekit.runtimes.model import load
+    from edgekit.runtimes.tensor_files import SUFFIXES, check_free, read_tensors, save_tensors
+
+    if arguments.save:
+        check_free(arguments.save, force=arguments.force)
+    with load(arguments.bundle, arguments.runtime, arguments.threads) as model:
+        for warning in model.warnings:
+            console.warn(warning)
+        is_tensors = arguments.input.suffix in SUFFIXES
+        inputs = (
+            read_tensors(arguments.input, model.session.inputs)
+            if is_tensors
+            else model.preprocess(arguments.input)
+        )
+        outputs = model.run(inputs)
+        if arguments.save:
+            save_tensors(arguments.save, outputs, force=arguments.force)
+        classes = model.classify(outputs, arguments.top) if model.is_classifier else []
+        summaries = {name: _summary(value) for name, value in outputs.items()}
+        engine = model.session.describe()
+    console.document(
+        {
+            "bundle": str(arguments.bundle),
+            "input": str(arguments.input),
+            "engine": engine,
+            "warnings": model.warnings,
+            "classes": [{"label": label, "score": score} for label, score in classes],
+            "outputs": summaries,
+            "saved": str(arguments.save) if arguments.save else None,
+        }
+    )
+    _print_classes(classes, console)
+    if classes and is_tensors:
+        console.print()
+    if is_tensors or not classes:
+        _print_summaries(summaries, console)
+    console.print("\n" + ", ".join(f"{key} {value}" for key, value in engine.items()))
+    if arguments.save:
+        console.print(f"saved {arguments.save}")
+    console.next(_next_command(arguments, model))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one output looks like. NaN and Inf are counted, and left out of the range."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    min: float | None
+    max: float | None
+    mean: float | None
+    not_finite: int
+
+
+def _summary(value: Array) -> Summary:
+    import numpy as np
+
+    finite = value[np.isfinite(value)]
+    some = finite.size > 0
+    return Summary(
+        dtype=str(value.dtype),
+        shape=value.shape,
+        min=float(finite.min()) if some else None,
+        max=float(finite.max()) if some else None,
+        mean=float(finite.mean(dtype=np.float64)) if some else None,
+        not_finite=int(value.size - finite.size),
+    )
+
+
+def _print_classes(classes: Sequence[tuple[str, float]], console: Console) -> None:
+    if classes:
+        console.table(("score", "class"), [(f"{score:.4f}", label) for label, score in classes])
+
+
+def _print_summaries(summaries: Mapping[str, Summary], console: Console) -> None:
+    console.table(
+        ("output", "dtype", "shape", "min", "max", "mean", "NaN or Inf"),
+        [
+            (
+                name,
+                facts.dtype,
+                " x ".join(map(str, facts.shape)),
+                *(
+                    "-" if figure is None else f"{figure:.6g}"
+                    for figure in (facts.min, facts.max, facts.mean)
+                ),
+                str(facts.not_finite),
+            )
+            for name, facts in summaries.items()
+        ],
+    )
+
+
+def _next_command(arguments: argparse.Namespace, model: Model) -> str:
+    call = "predict" if model.is_classifier and model.manifest else "run"
+    what = f'"{arguments.input}"' if call == "predict" else "{name: array}"
+    return f'in Python: import edgekit; edgekit.load("{arguments.bundle}").{call}({what})'
