@@ -195,7 +195,9 @@ class ShiftMax(nn.Module):
         theta = (self.fc(x.mean((2, 3))) - 0.5) * 4.0
         shifted = x[:, self.index]
         terms = []
-        for k, (a, s) in enumerate(zip(*[theta.view(b, -1, c, 1, 1).unbind(1)[i::2] for i in (0, 1)])):
+        for k, (a, s) in enumerate(
+            zip(*[theta.view(b, -1, c, 1, 1).unbind(1)[i::2] for i in (0, 1)])
+        ):
             terms.append(x * (a + self.init_a[k]) + shifted * (s + self.init_b[k]))
         return terms[0] if len(terms) == 1 else torch.max(terms[0], terms[1])
 
@@ -211,7 +213,7 @@ class Block(nn.Module):
 
     def __init__(self, row: Row, net: Net) -> None:
         super().__init__()
-        self.skip = row.kind == "full" and row.stride == 1 and row.channels[0] == row.channels[-1]
+        self.skip = row.stride == 1 and row.channels[0] == row.channels[-1]
         self.layers = {"lite": _lite_layers, "full": _full_layers, "expand": _expand_layers}[
             row.kind
         ](row, net)
@@ -280,9 +282,7 @@ class PlainMicroNet(nn.Module):
         net = NETS[variant]
         self.features = nn.Sequential(Stem(net.stem), *(Block(row, net) for row in net.rows))
         last = net.rows[-1].channels[-1]
-        self.head = nn.Sequential(
-            nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), HardSwish()
-        )
+        self.head = nn.Sequential(nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), HardSwish())
         self.classifier = nn.Sequential(
             LinearNorm(last, net.out_channels),
             HardSwish(),

@@ -58,14 +58,14 @@ class FoldConstants(NodePass):
 
     Given:
         x: float[1, 8]
-        s = Add([1, 2], [0, 2])
+        s = Add([1, 2], [0, 6])
         y = Reshape(x, [2, 4])
         z = Reshape(y, s)
         return z
     Result:
         x: float[1, 8]
         y = Reshape(x, [2, 4])
-        z = Reshape(y, [1, 4])
+        z = Reshape(y, [1, 8])
         return z
     """
 
@@ -199,7 +199,7 @@ class DeduplicateInitializers:
     Result:
         x: float[1, 8]
         a = Mul(x, 2.0)
-        b = Add(a, 2.0)
+        b = Add(a, 2.0)  # the same initializer
         return b
     """
 

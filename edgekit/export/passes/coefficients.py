@@ -51,7 +51,8 @@ class HoistOverSplit(NodePass):
             return False
         builder = Builder(node)
         whole = emit_affine(builder, source, scale, offset)
-        outputs = builder.op("Split", whole, node.inputs[1], outputs=len(node.outputs), axis=1)
+        sizes = builder.ints([shape(value)[1] for value in node.outputs], "split")
+        outputs = builder.op("Split", whole, sizes, outputs=len(node.outputs), axis=1)
         for old, new, affine in zip(tuple(node.outputs), outputs, found, strict=True):
             reader = None if _neutral(affine) else only_consumer(old)
             replace(old if reader is None else reader.outputs[0], new)

@@ -94,8 +94,8 @@ def run_passes(
         GraphError: a pass broke the contract above; the message names it.
     """
     model = model.clone()
-    interface = _interface(model)
     _complete_shapes(model)
+    interface = _interface(model)
     records = []
     for graph_pass in passes:
         result = graph_pass.rewrite(model)
@@ -157,7 +157,7 @@ def _complete_shapes(model: ir.Model) -> None:
     except onnx.shape_inference.InferenceError as error:
         reason = str(error).strip().splitlines()[0]
         raise GraphError(f"the shapes of the graph contradict: {reason}") from error
-    known = {value.name: value for value in inferred.graph.value_info}
+    known = {v.name: v for v in (*inferred.graph.value_info, *inferred.graph.output)}
     for node in model.graph:
         for value in node.outputs:
             if value.name in known and (value.shape is None or not value.shape.is_static()):

@@ -5,7 +5,8 @@
     p, q = Split(a, [4, 4], axis=1)                   or by value: numbers and lists
     return p, q
 
-A constant by name and shape stands for arbitrary contents (``parse`` draws them from the name);
+A constant by name and shape stands for arbitrary contents (``parse`` draws them from the name)
+and is shared by those who name it; one by value is stored anew for each reader;
 integers are ``int64``, numbers with a point are of the dtype of the graph. ``render`` numbers
 values and constants in order, so two graphs are equal in form if their texts are equal.
 """
@@ -104,7 +105,7 @@ class _Reader:
             return None
         contents = np.asarray(literal)
         kind = np.dtype(np.int64) if contents.dtype.kind == "i" else self._float()
-        return self._constant(str(literal), contents.astype(kind))
+        return self._constant(f"{literal} no. {len(self.constants)}", contents.astype(kind))
 
     def _constant(self, name: str, contents: Any) -> ir.Value:
         if name not in self.constants:
