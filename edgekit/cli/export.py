@@ -164,7 +164,7 @@ def _row(artifact: Artifact, manifest: Manifest) -> tuple[str, ...]:
     size = size_text(sum(manifest.files[name].bytes for name in artifact.files))
     files = ", ".join(artifact.files)
     if artifact.parity is None:
-        return (artifact.runtime, files, size, "-", "-", "proven on the device")
+        return (artifact.runtime, files, size, "-", "-", "to be proven on the device")
     parity = artifact.parity
     worst = max(parity.max_relative_error.values())
     against = f"{parity.reference}, {parity.inputs} inputs"
@@ -189,10 +189,7 @@ def _print_facts(result: ExportResult, console: Console) -> None:
             console.note(f"  {note}")
     console.print(f"weights: {manifest.weights.source}")
     if manifest.weights.random:
-        console.warn(
-            f"the weights are RANDOM ({manifest.weights.note or manifest.weights.source}): "
-            "fit for latency work, not for predictions"
-        )
+        console.warn(manifest.weights.note or "RANDOM weights: for latency, not for predictions")
 
 
 def _next_command(result: ExportResult) -> str:
