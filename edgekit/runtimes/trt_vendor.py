@@ -87,6 +87,7 @@ class _Log:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.listeners: list[Said] = []
+        self.last = ""
         self.loggers: dict[str, Any] = {}
 
     def of(self, trt: ModuleType) -> Any:
@@ -112,6 +113,7 @@ class _Log:
                 # Errors reach the user as exceptions; as log lines they are detail for -v.
                 _LOGGER.log(min(level, logging.INFO), "%s", one_line(message))
                 if level == logging.ERROR:
+                    log.last = one_line(message)
                     for said in log.listeners:
                         said.lines.append(message)
 
@@ -124,6 +126,11 @@ _LOG = _Log()
 def logger(trt: ModuleType) -> Any:
     """The ``ILogger`` of this process, to be given to every builder and runtime."""
     return _LOG.of(trt)
+
+
+def last_error() -> str:
+    """The last error of any operation: for calls too quick to wait for ``listening``."""
+    return _LOG.last or "TensorRT gave no reason"
 
 
 @contextmanager
