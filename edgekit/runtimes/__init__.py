@@ -40,6 +40,8 @@ class Runtime:
         suffixes: of the file to open first.
         threads: whether ``run`` may be called from several threads, and how that is done.
         note: what a user should know before relying on it.
+        builds: whether it compiles the file on the device, and so proves it on the golden data
+            when a bundle is opened.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Runtime:
     suffixes: tuple[str, ...]
     threads: str
     note: str = ""
+    builds: bool = False
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -91,6 +94,7 @@ RUNTIMES: dict[str, Runtime] = {
             (".onnx",),
             "one run at a time (lock)",
             "not yet executed on a device",
+            builds=True,
         ),
         Runtime(
             "null",

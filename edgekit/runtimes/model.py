@@ -167,7 +167,14 @@ def open_artifact(bundle: Bundle, runtime: str | None = None, threads: int = 1) 
         manifest.inputs,
         manifest.outputs,
         threads=threads,
+        options=_proof(bundle) if get_runtime(artifact.runtime).builds else {},
     )
+
+
+def _proof(bundle: Bundle) -> dict[str, str]:
+    """What a runtime that compiles on the device must reproduce before it is used."""
+    manifest = bundle.manifest
+    return {"golden": str(bundle.file(manifest.golden)), "precision": manifest.precision}
 
 
 def _pick(bundle: Bundle, runtime: str | None) -> Artifact:

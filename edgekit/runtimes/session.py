@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.bundle import TensorSpec
-from edgekit.errors import BundleError, InputError, UsageError
+from edgekit.errors import BundleError, EdgekitError, InputError, UsageError
 
 Array = npt.NDArray[Any]
 
@@ -82,6 +82,8 @@ class Session(abc.ABC):
             raise self._unknown(inputs)
         try:
             return self._run(arrays)
+        except EdgekitError:  # already in our words, e.g. a GPU that failed
+            raise
         except Exception as error:  # the vendors' exceptions share no other base class
             raise BundleError(f"{self.runtime} failed while running: {error}") from error
 
