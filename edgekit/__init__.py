@@ -1,9 +1,10 @@
 """edgekit takes a tiny model from training to a measured deployment.
 
     import edgekit
-    edgekit.export_model("micronet-m1", target="rpi4")     # writes ./micronet-m1-rpi4
+    edgekit.export_zoo("micronet-m1", "rpi4")                     # writes ./micronet-m1-rpi4
+    edgekit.export_model(module, example_inputs, target="rpi4")   # your own torch module
     model = edgekit.load("micronet-m1-rpi4")
-    model.predict("cat.jpg")
+    model.predict("cat.jpg")                                      # [("label", score), ...]
 
 Every name is imported when it is first used: ``import edgekit`` alone costs milliseconds and
 brings in neither numpy nor torch.
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
         ParityError,
         UsageError,
     )
-    from edgekit.export.pipeline import export_model
+    from edgekit.export.pipeline import export_model, export_onnx, export_zoo
+    from edgekit.export.sources import ImageFacts
     from edgekit.models.zoo import list_models
+    from edgekit.runtimes.finish import finish_bundle
     from edgekit.runtimes.model import Model, load
     from edgekit.runtimes.session import Session
 
@@ -41,6 +44,10 @@ _HOMES = {
     "Bundle": "edgekit.bundle",
     "Manifest": "edgekit.bundle",
     "export_model": "edgekit.export.pipeline",
+    "export_onnx": "edgekit.export.pipeline",
+    "export_zoo": "edgekit.export.pipeline",
+    "ImageFacts": "edgekit.export.sources",
+    "finish_bundle": "edgekit.runtimes.finish",
     "list_models": "edgekit.models.zoo",
     "EdgekitError": "edgekit.errors",
     "UsageError": "edgekit.errors",
@@ -56,6 +63,7 @@ __all__ = [
     "BundleError",
     "DeviceError",
     "EdgekitError",
+    "ImageFacts",
     "InputError",
     "Manifest",
     "MissingDependencyError",
@@ -65,6 +73,9 @@ __all__ = [
     "UsageError",
     "__version__",
     "export_model",
+    "export_onnx",
+    "export_zoo",
+    "finish_bundle",
     "list_models",
     "load",
     "open_bundle",

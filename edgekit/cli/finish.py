@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekit.cli.console import Console
+
+if TYPE_CHECKING:
+    from edgekit.runtimes.finish import FinishReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
     parser.add_argument("bundle", type=Path, help="a bundle made for a jetson target")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="build even if the plan is cached, e.g. after a change of the power mode",
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Build, self-test against the golden output, cache; then say where the plan is."""
-    from edgekit.runtimes.trt import finish_bundle
+    """Build, prove against the golden output, cache; then say what was done."""
+    from edgekit.runtimes.finish import finish_bundle
 
-    finished = finish_bundle(arguments.bundle)
-    facts = dataclasses.asdict(finished)
-    console.document(facts)
-    for name, value in facts.items():
-        console.print(f"{name.replace('_', ' ')}: {value}")
+    report = finish_bundle(arguments.bundle, force=arguments.force, progress=console.progress)
+    console.document(report)
+    console.table(
+        ("output", "max error", "allowed"),
+        [
+            (name, f"{error:.1e}", f"{report.tolerance:.0e}")
+            for name, error in report.self_test.items()
+        ],
+    )
+    _print_facts(report, console)
     console.next(f"edgekit run {arguments.bundle} photo.jpg --runtime tensorrt")
+
+
+def _print_facts(report: FinishReport, console: Console) -> None:
+    where = report.plan or "not kept: the cache cannot be written"
+    console.print(f"\nplan: {where} ({'built now' if report.built else 'from the cache'})")
+    console.print(f"{report.tensorrt}, {report.layers} layers, CUDA graph: {report.cuda_graph}")
+    console.print(
+        f"{report.gpu}, compute capability {report.compute_capability}, CUDA {report.driver}"
+    )
+    for note in report.notes:
+        console.print(note)
