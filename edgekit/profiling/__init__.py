@@ -1,0 +1,4 @@
+"""What a model costs. A board installs this: nothing here imports torch or onnx.
+
+    counts.py    multiply-accumulates and parameters of a graph, per layer
+"""
