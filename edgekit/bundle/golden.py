@@ -93,7 +93,7 @@ def read_golden(
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             tensors = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise BundleError(f"golden.npz cannot be read: {error}") from None
     golden = Golden(_take(tensors, "inputs", inputs), _take(tensors, "outputs", outputs))
     if tensors:

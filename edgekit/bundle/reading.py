@@ -185,15 +185,15 @@ def _open_plain(path: Path) -> IO[bytes]:
     if path.is_symlink():
         raise BundleError(f"{path.name} is a link: a bundle holds its own files")
     try:
-        stream = os.fdopen(os.open(path, flags), "rb")
+        handle = os.open(path, flags)
     except FileNotFoundError:
         raise BundleError(f"{path.name} is listed in {MANIFEST} but is not there") from None
     except OSError as error:
         raise BundleError(f"{path.name} cannot be opened: {error.strerror or error}") from None
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
         raise BundleError(f"{path.name} is not a plain file")
-    return stream
+    return os.fdopen(handle, "rb")
 
 
 def _read_manifest(stream: IO[bytes]) -> Manifest:
