@@ -14,8 +14,10 @@ import argparse
 import codecs
 import importlib
 import re
+import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,8 @@ def _read_torch(path: Path) -> object:
     if zipfile.is_zipfile(path):
         _check_zip(path)
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on formats that lead to an error of ours, or work
             return torch.load(path, map_location="cpu", weights_only=True)
     # A damaged pickle raises anything, from EOFError to AttributeError.
     except Exception as error:
@@ -135,20 +138,15 @@ def _read_safetensors(path: Path) -> object:
         raise _unreadable(path, str(error)) from error
 
 
-class _readable:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     """OSError and BadZipFile as CheckpointError."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise CheckpointError(f"cannot read {self.path}: {error.strerror}.") from error
-        if isinstance(error, zipfile.BadZipFile):
-            raise _unreadable(self.path, str(error)) from error
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}.") from error
+    except zipfile.BadZipFile as error:
+        raise _unreadable(path, str(error)) from error
 
 
 def _unwrap(content: object, path: Path) -> dict[str, Tensor]:

@@ -36,6 +36,8 @@ from edgekit.errors import DownloadError
 _CHUNK = 1 << 16
 _MAX_REDIRECTS = 5
 _SCHEMES = ("http", "https")
+# ValueError: what urllib makes of an address that is none.
+_NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)
 _PARTIAL = ".part-"
 _LEFTOVER_AGE_S = 24 * 3600.0  # no download lasts that long
 
@@ -81,20 +83,23 @@ def fetch(
                 "Nothing was kept."
             )
         check(path)
-        os.replace(path, destination)
+        path.replace(destination)
     return digest
 
 
 def public_url(url: str) -> str:
     """``url`` without user name, password, query and fragment, which may hold secrets."""
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return "(not an address)"
     host = parts.netloc.rpartition("@")[2]
     return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def cache_name(url: str) -> str:
     """File name for ``url`` in a cache: its last part, made unique by a hash of the whole."""
-    base = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2]
+    base = urllib.parse.unquote(public_url(url)).rpartition("/")[2]
     safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in base)[-80:]
     return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{safe or 'file'}"
 
@@ -147,7 +152,7 @@ def _open(url: str, limits: Limits) -> http.client.HTTPResponse:
         try:
             request = urllib.request.Request(url, headers={"User-Agent": "edgekit"})
             outcome.append(_opener().open(request, timeout=limits.connect_s))
-        except Exception as error:  # handed to the waiting thread, which names or raises it
+        except Exception as error:  # noqa: BLE001 - the waiting thread names or raises it
             outcome.append(error)
         if given_up.is_set() and not isinstance(outcome[0], Exception):
             outcome[0].close()
@@ -161,24 +166,24 @@ def _open(url: str, limits: Limits) -> http.client.HTTPResponse:
             f"{public_url(url)} has not answered within {limits.answer_s:g} s: check the network, "
             "or download it by hand and pass the file."
         )
-    if isinstance(outcome[0], Exception):
+    if not isinstance(outcome[0], Exception):
+        return outcome[0]
+    if isinstance(outcome[0], _NETWORK_ERRORS):
         raise _named(url, outcome[0]) from outcome[0]
-    return outcome[0]
+    raise outcome[0]
 
 
-def _named(url: str, error: Exception) -> Exception:
-    """``error`` as a `DownloadError` that names the URL, or itself if it is no network error."""
+def _named(url: str, error: Exception) -> DownloadError:
+    """``error``, one of ``_NETWORK_ERRORS``, as a `DownloadError` that names the URL."""
     shown = public_url(url)
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         return DownloadError(f"{shown} answers {error.code} {error.reason}: check the address.")
-    if isinstance(error, (OSError, http.client.HTTPException, ValueError)):
-        reason = getattr(error, "reason", None) or error
-        return DownloadError(
-            f"cannot fetch {shown}: {reason}. Check the network and the address, or download it "
-            "by hand and pass the file."
-        )
-    return error
+    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+    return DownloadError(
+        f"cannot fetch {shown}: {reason}. Check the network and the address, or download it by "
+        "hand and pass the file."
+    )
 
 
 def _copy(
@@ -223,7 +228,7 @@ def _chunks(
             )
         try:
             chunk = response.read1(_CHUNK)
-        except (OSError, http.client.HTTPException) as error:
+        except _NETWORK_ERRORS as error:
             raise _named(shown, error) from error
         if not chunk:
             return
@@ -266,7 +271,7 @@ def _temporary(destination: Path) -> Iterator[tuple[BinaryIO, Path]]:
         ) from error
     path = Path(name)
     try:
-        with open(handle, "wb") as file:
+        with os.fdopen(handle, "wb") as file:
             yield file, path
     except OSError as error:
         raise DownloadError(

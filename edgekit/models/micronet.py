@@ -33,6 +33,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgekit.errors import UnknownNameError, UsageError
 
@@ -226,6 +227,7 @@ class ChannelShuffle(nn.Module):
         self.register_buffer("index", shuffle_index(channels, groups), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
         return torch.index_select(x, 1, self.index)
 
 
@@ -286,6 +288,7 @@ class DynamicShiftMax(nn.Module):
         return centred[:, :, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
         shifted = torch.index_select(x, 1, self.shift)
         blocks = torch.split(self.coefficients(x), self.channels, 1)
         y = blocks[0] * x + blocks[1] * shifted
@@ -307,6 +310,7 @@ class ConvNorm(nn.Module):
         self.conv = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H', W')."""
         return self.conv(x)  # type: ignore[no-any-return]
 
 
@@ -323,7 +327,7 @@ def stem_convolution(groups: tuple[int, int]) -> ConvNorm:
 
 
 def depthwise_pair(width_in: int, width_out: int, kernel: int, stride: int) -> ConvNorm:
-    """k x 1 and 1 x k depthwise; the width grows by 2 in each, or in neither.
+    """Depthwise k x 1 and 1 x k; the width grows by 2 in each, or in neither.
 
     Only v1-m3 has a factor of 6, split into 2 and 3.
     """
@@ -352,7 +356,7 @@ def group_pointwise(width_in: int, width_out: int, groups: int) -> ConvNorm:
 
 
 class MicroBlock(nn.Module):
-    """One `Row`: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
+    """One `Row` of a network."""
 
     def __init__(self, row: Row, spec: Spec) -> None:
         super().__init__()
@@ -360,6 +364,7 @@ class MicroBlock(nn.Module):
         self.skip = row.skip
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
         y: Tensor = self.layers(x)
         return x + y if self.skip else y
 
@@ -445,13 +450,14 @@ def _shuffle_if(wanted: bool, channels: int, groups: int) -> nn.Module:
 
 
 class Stem(nn.Module):
-    """(B, 3, H, W) -> (B, g1 * g2, H / 2, W / 2)."""
+    """What comes before the rows."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.stem = nn.Sequential(stem_convolution(spec.stem_groups), nn.ReLU6())
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, g1 * g2, H / 2, W / 2)."""
         return self.stem(x)  # type: ignore[no-any-return]
 
 
@@ -465,6 +471,7 @@ class LinearNorm(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out)."""
         return self.linear(x)  # type: ignore[no-any-return]
 
 
@@ -480,7 +487,6 @@ class MicroNet(nn.Module):
         super().__init__()
         self.spec, self.num_classes = spec, num_classes
         self.features = nn.Sequential(Stem(spec), *(MicroBlock(row, spec) for row in spec.rows))
-        self.head = nn.Sequential(nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Hardswish())
         self.classifier = nn.Sequential(
             LinearNorm(spec.rows[-1].width_out, spec.head_width),
             nn.Dropout(spec.dropout),
@@ -489,7 +495,10 @@ class MicroNet(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.head(self.features(x)))  # type: ignore[no-any-return]
+        """(B, 3, H, W) -> (B, num_classes)."""
+        features: Tensor = self.features(x)  # (B, C, H / 32, W / 32)
+        pooled = functional.relu6(features).mean((2, 3))  # (B, C)
+        return self.classifier(functional.hardswish(pooled))  # type: ignore[no-any-return]
 
 
 def initialise(network: nn.Module) -> None:

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _STATISTIC_BITS = 12
@@ -28,7 +28,10 @@ _STATISTIC_BITS = 12
 _LOWEST_VARIANCE = 0.01
 _BIAS = 0.5  # of linear layers: enough that the few ReLUs of a coefficient branch are not dead
 _NORM_WEIGHT, _NORM_BIAS = 0.25, 0.25  # BatchNorm's weight is 1 +- this, its bias 0 +- this
-_GAIN = math.sqrt(2.0)  # of Kaiming's rule for ReLU
+_CONVOLUTION_GAIN = math.sqrt(2.0)  # Kaiming's rule for ReLU
+# Of a coefficient branch, mostly. At 1 and above gates open on outliers, the outliers grow with
+# every layer, and statistics taken over them flatten everything else; at 0.25 gates hardly move.
+_LINEAR_GAIN = 0.5
 
 
 def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
@@ -43,7 +46,7 @@ def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
     module.eval()
     draw_parameters(module, seed)
     module.double()
-    with torch.no_grad(), _calibrating(module):
+    with torch.no_grad(), _single_threaded(), _calibrating(module):
         module(images.double())
     module.float()
 
@@ -61,23 +64,25 @@ def draw_parameters(module: nn.Module, seed: int) -> None:
                 value = _BIAS * unit
             else:
                 fan_in = math.prod(parameter.shape[1:])
-                value = unit * (_GAIN * math.sqrt(3.0 / fan_in))
+                gain = _CONVOLUTION_GAIN if parameter.ndim > 2 else _LINEAR_GAIN
+                value = unit * (gain * math.sqrt(3.0 / fan_in))
             parameter.copy_(value)
 
 
 def calibration_images(count: int, size: int, channels: int = 3) -> Tensor:
     """(count, channels, size, size) float32, about as wide as normalised photographs.
 
-    Each image is a sum of noise at four scales, from blobs to pixels, with a brightness per
-    channel and a contrast of its own.
+    Each image is a colour and a sum of noise at four scales, from blobs to pixels, with weights
+    of its own: some are smooth, some are nearly pure noise. Contrast grows with the number of
+    the image, and the first one is the colour alone.
     """
-    total = torch.zeros(count, channels, size, size, dtype=torch.float64)
+    total = _unit("images/colour", (count, channels, 1, 1)).repeat(1, 1, size, size)
+    contrast = torch.linspace(0, 1.5, count, dtype=torch.float64).view(-1, 1, 1, 1)
     for scale in (2, 7, 28, size):
         noise = _unit(f"images/{scale}", (count, channels, scale, scale))
-        total += F.interpolate(noise, size=(size, size), mode="bilinear", align_corners=False)
-    brightness = _unit("images/brightness", (count, channels, 1, 1))
-    contrast = 1 + 0.75 * _unit("images/contrast", (count, 1, 1, 1))
-    return _rounded(total * contrast + brightness, _STATISTIC_BITS).float()
+        weight = contrast * (1 + _unit(f"images/{scale}/weight", (count, 1, 1, 1)))
+        total += weight * functional.interpolate(noise, (size, size), mode="bilinear")
+    return _rounded(total, _STATISTIC_BITS).float()
 
 
 def calibration_count(size: int) -> int:
@@ -100,6 +105,17 @@ def _unit(name: str, shape: tuple[int, ...] | torch.Size) -> Tensor:
     generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big"))
     whole = torch.randint(-(1 << 23), 1 << 23, tuple(shape), generator=generator)
     return whole.double() / (1 << 23)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Another order of summation is one thing less that could change the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

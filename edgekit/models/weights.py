@@ -16,6 +16,7 @@ replaces https://huggingface.co.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -128,7 +129,9 @@ def _hugging_face(spec: str) -> str:
 def _local(spec: str) -> Located:
     path = Path(spec).expanduser()
     if not path.exists():
-        raise CheckpointError(f"--weights {spec}: no such file; possible are {_SPECS}.")
+        close = difflib.get_close_matches(spec.lower(), ("auto", "official", "random"), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise CheckpointError(f"--weights {spec}: no such file. {hint}Possible are {_SPECS}.")
     if path.is_dir():
         raise CheckpointError(f"--weights {spec} is a folder; a checkpoint file is needed.")
     return Located(path, f"file {path.name}", _sha256(path))
@@ -188,7 +191,7 @@ def _record(path: Path, url: str, sha256: str) -> None:
     record = {"url": public_url(url), "sha256": sha256, "bytes": path.stat().st_size}
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         json.dump(record, file)
-    os.replace(file.name, _record_of(path))
+    Path(file.name).replace(_record_of(path))
 
 
 def _record_of(path: Path) -> Path:

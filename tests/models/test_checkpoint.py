@@ -1,0 +1,315 @@
+"""Reading checkpoints, and loading them strictly."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edgekit.errors import CheckpointError
+from edgekit.models import checkpoint
+from edgekit.models.checkpoint import build_network, load_strict, read_checkpoint, variant_shapes
+from edgekit.models.zoo import VARIANTS, Variant, get_variant
+from tests.models import fill_rule
+
+State = dict[str, Tensor]
+SMALL: State = {"a.weight": torch.arange(6.0).view(2, 3), "n": torch.tensor(3)}
+
+
+def same(a: State, b: State) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def with_prefix(state: State) -> State:
+    return OrderedDict((f"module.{key}", value) for key, value in state.items())
+
+
+# ---------------------------------------------------------------------------
+# Reading
+# ---------------------------------------------------------------------------
+
+LAYOUTS: dict[str, Any] = {
+    "bare": SMALL,
+    "prefixed": with_prefix(SMALL),
+    "nested": {"state_dict": SMALL},
+    "nested, prefixed": {
+        "epoch": 600,
+        "arch": "MicroNet",
+        "state_dict": with_prefix(SMALL),
+        "best_prec1": torch.tensor(46.6),
+        "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": []},
+    },
+    "beside scalars and arguments": {
+        "state_dict": SMALL,
+        "best_prec1": np.float64(46.6),
+        "best_prec5": np.float32(70),
+        "args": argparse.Namespace(lr=0.2, arch="m0"),
+    },
+    "parameters": {key: torch.nn.Parameter(SMALL[key], requires_grad=False) for key in SMALL},
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("content", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_every_layout_is_read(content: Any, legacy: bool, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth.tar"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    state = read_checkpoint(path)
+    assert same(state, SMALL)
+    assert not any(isinstance(value, torch.nn.Parameter) for value in state.values())
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_safetensors_are_recognised_by_content(name: str, tmp_path: Path) -> None:
+    save_file(with_prefix(SMALL), tmp_path / name)
+    assert read_checkpoint(tmp_path / name).keys() == SMALL.keys()
+
+
+def test_a_prefix_on_some_keys_only_is_part_of_their_names(tmp_path: Path) -> None:
+    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "w.pth")
+    assert set(read_checkpoint(tmp_path / "w.pth")) == {"module.a", "b"}
+
+
+class Bomb:
+    """Leaves a file behind when unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.proof),)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_code_is_not_executed(legacy: bool, tmp_path: Path) -> None:
+    path, proof = tmp_path / "w.pth", tmp_path / "proof"
+    content = {"state_dict": SMALL, "x": Bomb(proof)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointError, match=r"w\.pth contains code .*mkdir.* not executed") as e:
+        read_checkpoint(path)
+    assert "\n" not in str(e.value)
+    assert not proof.exists()
+    torch.load(path, weights_only=False)  # the file is armed: this is what was prevented
+    assert proof.exists()
+
+
+def test_a_plain_pickle_with_code_is_not_executed(tmp_path: Path) -> None:
+    path, proof = tmp_path / "w.pkl", tmp_path / "proof"
+    path.write_bytes(pickle.dumps(Bomb(proof)))
+    with pytest.raises(CheckpointError, match=r"w\.pkl"):
+        read_checkpoint(path)
+    assert not proof.exists()
+
+
+def test_a_whole_network_is_not_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(CheckpointError, match=r"contains code \(torch\.nn\.modules\.linear"):
+        read_checkpoint(path)
+
+
+def test_a_torchscript_program_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        program = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+    program.save(str(path))
+    with pytest.raises(CheckpointError, match=r"w\.pt is a TorchScript program"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", r"w\.pth is empty"),
+        (b"<html>no</html>", r"w\.pth is not a checkpoint: it starts with b'<html>"),
+        (b"\x00" * 100, "is not a checkpoint"),
+        (b"PK\x03\x04" + b"\x00" * 50, r"w\.pth is damaged"),
+        (b"\x80\x02garbage", r"w\.pth is damaged"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{", r"w\.pth is damaged"),
+        (b"\x05\x00\x00\x00\x00\x00\x00\x00{nojs", r"w\.pth is damaged"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.98])
+def test_a_file_cut_short_is_damaged(kind: str, kept: float, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    state = {f"layer{i}.weight": torch.ones(40, 40) for i in range(5)}
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(CheckpointError, match=r"w\.pth is damaged, cut short or no checkpoint"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([torch.ones(1)], "holds a list"),
+        (torch.ones(1), "holds a Tensor"),
+        ({}, "holds a dict"),
+        ({"state_dict": {}}, "holds a dict"),
+        ({"epoch": 3, "model": SMALL}, "epoch, model hold no dense tensor"),
+        ({"w": torch.ones(2, 2).to_sparse()}, "w hold no dense tensor"),
+        ({"w": torch.ones(2, device="meta")}, "w hold no dense tensor"),
+        ({1: torch.ones(2)}, "1 hold no dense tensor"),
+    ],
+)
+def test_what_is_no_state_dict_is_named(content: Any, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=rf"w\.pth .*{words}"):
+        read_checkpoint(path)
+
+
+def test_a_folder_and_nothing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder"):
+        read_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_checkpoint(tmp_path / "none.pth")
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    with path.open("wb") as file:
+        file.truncate(checkpoint.MAX_BYTES + 1)  # sparse: takes no space
+    with pytest.raises(CheckpointError, match="has 4,294,967,297 bytes; .* at most 4,294,967,296"):
+        read_checkpoint(path)
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "MAX_BYTES", 100_000)
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data/0", bytes(1_000_000))
+    with pytest.raises(CheckpointError, match="unpacks to 1,000,000 bytes; at most 100,000"):
+        read_checkpoint(path)
+
+
+# ---------------------------------------------------------------------------
+# Loading
+# ---------------------------------------------------------------------------
+
+
+def m0() -> torch.nn.Module:
+    return build_network(get_variant("micronet-m0"))
+
+
+@pytest.mark.parametrize("config", ["m0", "m1", "m2", "m3"])
+def test_official_checkpoints_load(config: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    state = fill_rule.state(config)
+    torch.save({"epoch": 1, "state_dict": with_prefix(state)}, path)
+    network = build_network(get_variant(f"micronet-{config}"))
+    assert load_strict(network, read_checkpoint(path), path.name) == ()
+    assert same(network.state_dict(), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_converted_and_noted(dtype: torch.dtype, m0_state: State) -> None:
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in m0_state.items()}
+    network = m0()
+    assert load_strict(network, state, "w.pth") == (
+        f"w.pth: {dtype} converted to the network's own type",
+    )
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+def test_missing_and_left_over_keys_are_counted_and_named(m0_state: State) -> None:
+    state = {k: v for k, v in m0_state.items() if "classifier" not in k}
+    state["extra.weight"] = torch.ones(1)
+    with pytest.raises(CheckpointError) as caught:
+        load_strict(m0(), state, "w.pth")
+    assert str(caught.value) == (
+        "w.pth does not fit this network: 14 keys missing (classifier.0.linear.0.weight, "
+        "classifier.0.linear.0.bias, classifier.0.linear.1.weight and 11 more), 1 left over "
+        "(extra.weight). It fits no network of the zoo."
+    )
+
+
+def test_another_shape_is_named(m0_state: State) -> None:
+    state = {**m0_state, "features.7.layers.1.fc.0.bias": torch.zeros(23)}
+    with pytest.raises(CheckpointError, match=r"fc\.0\.bias: got \[23\], expected \[24\]"):
+        load_strict(m0(), state, "w.pth")
+
+
+@pytest.mark.parametrize("config", ["m1", "m2", "m3"])
+def test_the_right_network_is_suggested(config: str) -> None:
+    with pytest.raises(CheckpointError, match=f"It fits micronet-{config} .*1000 classes"):
+        load_strict(m0(), fill_rule.state(config), "w.pth")
+
+
+def test_another_head_suggests_num_classes() -> None:
+    state = build_network(get_variant("micronet-m0"), 37).state_dict()
+    with pytest.raises(
+        CheckpointError, match="It fits micronet-m0 with another head: use --num-classes 37"
+    ):
+        load_strict(m0(), state, "w.pth")
+
+
+def test_a_released_head_in_a_network_of_another_width_says_so(m0_state: State) -> None:
+    with pytest.raises(CheckpointError, match="needs no --num-classes"):
+        load_strict(build_network(get_variant("micronet-m0"), 10), m0_state, "w.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_refused(value: float, m0_state: State) -> None:
+    key = "classifier.0.linear.0.bias"
+    state = {**m0_state, key: m0_state[key].clone()}
+    state[key][5] = value
+    network = m0()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with pytest.raises(CheckpointError, match=rf"NaN or infinity in 1 tensors \({key}\)"):
+        load_strict(network, state, "w.pth")
+    assert same(network.state_dict(), before)
+
+
+def test_what_overflows_in_float_is_refused(m0_state: State) -> None:
+    key = "classifier.0.linear.0.bias"
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        load_strict(m0(), {**m0_state, key: m0_state[key].double() * 1e300}, "w.pth")
+
+
+def test_a_negative_variance_is_refused(m0_state: State) -> None:
+    key = "classifier.0.linear.1.running_var"
+    with pytest.raises(CheckpointError, match="negative variance in 1 tensors"):
+        load_strict(m0(), {**m0_state, key: -m0_state[key]}, "w.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_types_that_are_no_weights_are_refused(dtype: torch.dtype, m0_state: State) -> None:
+    key = "classifier.0.linear.0.bias"
+    with pytest.raises(CheckpointError, match=f"{key} is {dtype}, the network needs torch.float32"):
+        load_strict(m0(), {**m0_state, key: m0_state[key].to(dtype)}, "w.pth")
+
+
+def test_a_giant_view_of_one_number_costs_nothing(m0_state: State) -> None:
+    key = "classifier.0.linear.0.bias"
+    giant = torch.ones(1).expand(1 << 50)
+    with pytest.raises(CheckpointError, match="of another shape"):
+        load_strict(m0(), {**m0_state, key: giant}, "w.pth")
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_shapes_are_known_without_building(variant: Variant) -> None:
+    state = build_network(variant).state_dict()
+    assert variant_shapes(variant) == {key: tuple(value.shape) for key, value in state.items()}
