@@ -205,7 +205,7 @@ def export_model(
         module,
         examples,
         name=name,
-        input_names=input_names or _numbered("input", len(examples)),
+        input_names=input_names,
         output_names=output_names,
         image=image or ImageFacts(),
         progress=progress,
@@ -355,7 +355,3 @@ def _as_tuple(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     if isinstance(example_inputs, Sequence):
         return tuple(example_inputs)
     return (example_inputs,)
-
-
-def _numbered(stem: str, count: int) -> tuple[str, ...]:
-    return (stem,) if count == 1 else tuple(f"{stem}_{i}" for i in range(count))

@@ -120,6 +120,8 @@ def module_source(
     """A user's own ``nn.Module``, its shapes fixed by ``example_inputs``."""
     module.eval()
     progress("trace to ONNX")
+    input_names = input_names or _numbered("input", len(example_inputs))
+    output_names = output_names or _numbered("output", _count_outputs(module, example_inputs))
     graph = trace(module, example_inputs, input_names, output_names, opset=OPSET)
     inputs, outputs = _interface(graph)
     counts = count_graph(graph)
@@ -195,6 +197,19 @@ def _torch_function(
         }
 
     return run
+
+
+def _numbered(stem: str, count: int) -> tuple[str, ...]:
+    return (stem,) if count == 1 else tuple(f"{stem}_{i}" for i in range(count))
+
+
+def _count_outputs(module: nn.Module, example_inputs: Sequence[torch.Tensor]) -> int:
+    try:
+        with torch.no_grad():
+            return len(_flatten(module(*example_inputs)))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise UsageError(f"the module does not take the example inputs: {first_line}") from error
 
 
 def _flatten(result: object) -> list[torch.Tensor]:

@@ -20,7 +20,7 @@ from torch import nn
 from edgekit.errors import GraphError
 
 SCOPE_KEY = "pkg.torch.onnx.name_scopes"
-_KEPT_METADATA = frozenset({SCOPE_KEY, "pkg.torch.onnx.class_hierarchy"})
+_KEPT_METADATA = frozenset({SCOPE_KEY})
 
 
 def trace(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+
 import edgekit
 from edgekit.export.parity import relative_error, sample_inputs
 from edgekit.export.pipeline import PARITY_TOLERANCE, export_onnx
