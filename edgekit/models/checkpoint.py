@@ -14,6 +14,7 @@ import argparse
 import codecs
 import importlib
 import re
+import stat
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -45,17 +46,23 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         CheckpointError: missing, not a file, empty, huge, damaged, no checkpoint at all, a
             pickle with code, or not a state dict.
     """
-    _check_file(path)
+    check_file(path)
     content = _reader(path)(path)
     return _unwrap(content, path)
 
 
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; a checkpoint file is needed.")
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist.")
-    size = path.stat().st_size
+def check_file(path: Path) -> None:
+    """Refuse what cannot be a checkpoint before a byte of it is read.
+
+    Raises:
+        CheckpointError: missing, a folder or a device, empty, or huge.
+    """
+    with _readable(path):
+        kind = path.stat().st_mode
+        size = path.stat().st_size
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
+        raise CheckpointError(f"{path} is {what}; a checkpoint file is needed.")
     if size == 0:
         raise CheckpointError(f"{path.name} is empty.")
     if size > MAX_BYTES:
@@ -119,12 +126,12 @@ def _unreadable(path: Path, message: str) -> CheckpointError:
 
 def _harmless() -> list[Any]:
     """What training scripts leave beside the tensors and what runs no code of the file's."""
-    multiarray = importlib.import_module("numpy._core.multiarray")
+    scalar = np.float64(0).__reduce__()[0]  # numpy's own, by another path in numpy 1 and 2
     return [
         argparse.Namespace,
         np.dtype,
         *(type(np.dtype(code)) for code in "efdilqb?"),
-        *((multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
         (codecs.encode, "_codecs.encode"),
     ]
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.errors import CheckpointError, DownloadError, UsageError
-from edgekit.models.checkpoint import load_strict, read_checkpoint
+from edgekit.models.checkpoint import check_file, load_strict, read_checkpoint
 from edgekit.models.download import Limits, cache_name, fetch, public_url
 from edgekit.models.zoo import Variant, Weights
 
@@ -127,13 +127,16 @@ def _hugging_face(spec: str) -> str:
 
 
 def _local(spec: str) -> Located:
-    path = Path(spec).expanduser()
-    if not path.exists():
+    try:
+        path = Path(spec).expanduser()
+        missing = not path.exists()
+    except (OSError, RuntimeError, ValueError):  # no name of a file, or ~nobody
+        missing = True
+    if missing:
         close = difflib.get_close_matches(spec.lower(), ("auto", "official", "random"), n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise CheckpointError(f"--weights {spec}: no such file. {hint}Possible are {_SPECS}.")
-    if path.is_dir():
-        raise CheckpointError(f"--weights {spec} is a folder; a checkpoint file is needed.")
+    check_file(path)
     return Located(path, f"file {path.name}", _sha256(path))
 
 
@@ -143,9 +146,18 @@ def _local(spec: str) -> Located:
 
 
 def cache_folder() -> Path:
-    """Where weights are kept; it may not exist yet."""
-    root = os.environ.get("EDGEKIT_CACHE")
-    return (Path(root) if root else Path("~/.cache/edgekit").expanduser()) / "weights"
+    """Where weights are kept; it may not exist yet.
+
+    Raises:
+        DownloadError: there is neither ``EDGEKIT_CACHE`` nor a home folder.
+    """
+    root = os.environ.get("EDGEKIT_CACHE") or "~/.cache/edgekit"
+    try:
+        return Path(root).expanduser() / "weights"
+    except RuntimeError:
+        raise DownloadError(
+            "there is no home folder to cache weights in: set EDGEKIT_CACHE to a folder."
+        ) from None
 
 
 def is_offline() -> bool:

@@ -71,6 +71,9 @@ def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nope\.pth: no such file\. Possible are auto"):
         resolve(str(tmp_path / "nope.pth"), M0)
+    for spec in ("x" * 5000, "~nobody-of-that-name/w.pth"):
+        with pytest.raises(CheckpointError, match="no such file"):
+            resolve(spec, M0)
     with pytest.raises(CheckpointError, match="did you mean official"):
         resolve("oficial", M0)
 
@@ -78,6 +81,11 @@ def test_no_such_file(tmp_path: Path) -> None:
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder"):
         resolve(str(tmp_path), M0)
+
+
+def test_a_device_is_not_read() -> None:
+    with pytest.raises(CheckpointError, match="/dev/zero is no regular file"):
+        resolve("/dev/zero", M0)
 
 
 @pytest.mark.parametrize("spec", ["file:///etc/passwd", "ftp://host/w.pth", "s3://bucket/w.pth"])
@@ -167,6 +175,14 @@ def test_the_default_cache_is_in_the_home_folder(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("EDGEKIT_CACHE")
     monkeypatch.setenv("HOME", "/somewhere")
     assert cache_folder() == Path("/somewhere/.cache/edgekit/weights")
+
+
+def test_without_a_home_folder_the_variable_is_asked_for(
+    online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", "~nobody-of-that-name")
+    with pytest.raises(DownloadError, match="no home folder .* set EDGEKIT_CACHE"):
+        resolve("http://127.0.0.1:9/w.pth", M0)
 
 
 # ---------------------------------------------------------------------------
