@@ -1,0 +1,43 @@
+"""Arguments as text."""
+
+import argparse
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekit.cli.arguments import named_shape, positive, rgb
+
+
+@given(st.integers(min_value=1))
+def test_positive_numbers_are_read(number):
+    assert positive(str(number)) == number
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.0", "", "one", "²", "١", "1 "])
+def test_others_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a positive whole number"):
+        positive(text)
+
+
+@given(st.text(), st.lists(st.integers(min_value=1), min_size=1))
+def test_shapes_have_names_with_anything_in_them(name, shape):
+    sizes = ",".join(map(str, shape))
+    assert named_shape(f"{name}:{sizes}") == (name, tuple(shape))
+    assert named_shape(sizes) == ("", tuple(shape))
+
+
+@pytest.mark.parametrize("text", ["", "1,3,", "x:", "1,-1", "1,3,a"])
+def test_shapes_that_are_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a shape like"):
+        named_shape(text)
+
+
+def test_rgb():
+    assert rgb("0.485,0.456,0.406") == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2", "1,2,3,4", "1,2,x"])
+def test_rgb_wants_three(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="not three numbers"):
+        rgb(text)

@@ -1,0 +1,179 @@
+"""``edgekit export``: from a typed line to a bundle, and every way the line can be wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgekit.bundle import open_bundle
+from edgekit.cli import main
+from edgekit.export import pipeline
+
+PHOTO = Path(__file__).resolve().parents[2] / "examples" / "photo.jpg"
+
+
+def failure(capsys, *arguments, code):
+    """The one line on stderr of a command that must fail, progress apart."""
+    assert main(["export", *map(str, arguments), "-q"]) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("edgekit: error: ")
+    return line
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the command asks of the pipeline; nothing is exported."""
+    calls = {}
+
+    class StoppedError(Exception):
+        pass
+
+    def record(name):
+        def call(*arguments, **options):
+            calls[name] = (arguments, options)
+            raise StoppedError
+
+        return call
+
+    monkeypatch.setattr(pipeline, "export_zoo", record("zoo"))
+    monkeypatch.setattr(pipeline, "export_onnx", record("onnx"))
+    return calls
+
+
+def test_a_bundle_from_the_users_own_file(bundle):
+    with open_bundle(bundle) as opened:
+        manifest = opened.manifest
+        assert opened.labels() == ("cat", "dog", "neither", "both")
+    assert [artifact.runtime for artifact in manifest.artifacts] == ["openvino", "onnxruntime"]
+    assert manifest.preprocessing.mean == (0.5, 0.5, 0.5)
+
+
+def test_what_is_printed(onnx_file, tmp_path, capsys):
+    out = tmp_path / "made"
+    assert main(["export", str(onnx_file), "--target", "x86", "-o", str(out)]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0].split() == ["runtime", "files", "size", "max", "error", "allowed", "against"]
+    assert lines[1].startswith("openvino")
+    assert "1e-04" in lines[1]
+    assert "colours: 0.00 M params" in printed.out
+    assert lines[-1] == f"next: edgekit run {out} input.npy"
+    assert "openvino: lower" in printed.err
+
+
+def test_json_is_the_manifest_and_nothing_else(onnx_file, tmp_path, capsys):
+    out = tmp_path / "made.edgekit"
+    line = ["export", str(onnx_file), "--target", "arm", "-o", str(out), "--json", "-v"]
+    assert main(line) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert document["path"] == str(out)
+    assert document["manifest"]["target"] == "arm"
+    assert "pass " in printed.err
+
+
+def test_without_o_the_bundle_goes_here_under_its_own_name(onnx_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(onnx_file), "--target", "arm", "-q"]) == 0
+    assert (tmp_path / "colours-arm" / "manifest.json").is_file()
+
+
+def test_nothing_is_overwritten_without_force(onnx_file, tmp_path, capsys):
+    out = tmp_path / "made"
+    line = [onnx_file, "--target", "x86", "--skip", "openvino", "-o", out]
+    assert main(["export", *map(str, line)]) == 0
+    before = (out / "manifest.json").read_bytes()
+    capsys.readouterr()
+    assert "--force" in failure(capsys, *line, code=1)
+    assert main(["export", *map(str, line), "--force"]) == 0
+    assert (out / "manifest.json").read_bytes() == before
+
+
+def test_a_skipped_runtime_is_written_down(onnx_file, tmp_path, capsys):
+    out = tmp_path / "made"
+    line = ["export", str(onnx_file), "--target", "x86", "--skip", "openvino", "-o", str(out)]
+    assert main(line) == 0
+    assert "openvino: left out by --skip" in capsys.readouterr().out
+
+
+def test_shapes_of_dynamic_inputs(dynamic_onnx_file, tmp_path, capsys):
+    line = [dynamic_onnx_file, "--target", "x86", "-o", tmp_path / "made"]
+    assert "--input-shape" in failure(capsys, *line, code=1)
+    assert main(["export", *map(str, line), "--input-shape", "image:1,3,16,16"]) == 0
+    with open_bundle(tmp_path / "made") as opened:
+        assert opened.manifest.inputs[0].shape == (1, 3, 16, 16)
+
+
+def test_the_jetsons_last_line_leads_to_the_board(onnx_file, tmp_path, capsys):
+    out = tmp_path / "board"
+    assert main(["export", str(onnx_file), "--target", "jetson", "-o", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "not yet executed on a device" in shown
+    assert shown.rstrip().endswith(
+        f"next: copy {out} to the board, and there: edgekit finish board"
+    )
+
+
+def test_every_zoo_option_reaches_the_pipeline(asked, tmp_path):
+    out = tmp_path / "out"
+    typed = (
+        f"export micronet-m1 --target rpi4 --weights random --num-classes 7 --imgsz 96 --seed 3 \
+        --skip onnxruntime --force -o {out}"
+    )
+    assert main(typed.split()) == 1
+    arguments, options = asked["zoo"]
+    assert arguments == ("micronet-m1", "rpi4")
+    assert options.pop("progress")
+    assert options == {
+        "weights": "random",
+        "out": out,
+        "num_classes": 7,
+        "image_size": 96,
+        "skip": ["onnxruntime"],
+        "force": True,
+        "seed": 3,
+        "precision": "fp32",
+    }
+
+
+def test_what_is_not_typed_is_the_pipelines_default(asked):
+    assert main(["export", "micronet-m1", "--target", "x86"]) == 1
+    options = asked["zoo"][1]
+    assert (options["weights"], options["seed"], options["out"]) == ("auto", 0, None)
+    assert options["num_classes"] is None
+    assert options["image_size"] is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "says"),
+    [
+        ("micronet-m9 --target x86", 2, "did you mean micronet-m"),
+        ("micronet-m1 --target x68", 2, "did you mean x86?"),
+        ("micronet-m1 --target jetson-nano", 2, "use --target arm for its CPU"),
+        ("micronet-m1 --target x86 --skip litert", 2, "litert"),
+        ("micronet-m1 --target x86 --precision int4", 2, "unknown precision 'int4'"),
+        ("micronet-m1 --target x86 --mean 0,0,0", 2, "--mean is for your own FILE.onnx"),
+        ("micronet-m1 --target x86 --input-shape 1,3,8,8", 2, "--input-shape is for your own"),
+        ("missing.onnx --target x86", 1, "no such ONNX file: missing.onnx"),
+        ("missing.onnx --target x86 --weights w.pth", 2, "--weights is for a network of the zoo"),
+        ("./missing.onnx --target x86 --seed 0", 2, "--seed is for a network of the zoo"),
+        ("folder/model.pth --target x86", 2, "is no .onnx file"),
+        ("missing.onnx --target x86 --labels none.txt", 2, "--labels none.txt: cannot be read"),
+    ],
+)
+def test_lines_that_are_wrong(typed, code, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert says in failure(capsys, *typed.split(), code=code)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_random_weights_are_shouted(tmp_path, capsys):
+    line = ["export", "micronet-m0", "--target", "x86", "--weights", "random", "--imgsz", "32"]
+    assert main([*line, "--skip", "openvino", "-q", "-o", str(tmp_path / "m0")]) == 0
+    printed = capsys.readouterr()
+    assert "weights: random" in printed.out
+    assert "RANDOM" in printed.err
+    assert main(["run", str(tmp_path / "m0"), str(PHOTO), "-q"]) == 0
+    assert "random weights" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""The front door: verbs, exit codes, one line per error, one document with --json."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from edgekit import __version__, cli
+from edgekit.cli import VERBS, main
+from edgekit.errors import DeviceError, MissingDependencyError, ParityError
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Make ``edgekit models`` do something else."""
+
+    class Stand:
+        def add_arguments(self, parser):
+            pass
+
+        def run(self, arguments, console):
+            self.action(console)
+
+    stand = Stand()
+    monkeypatch.setattr(cli, "_load", lambda name: stand)
+    return stand
+
+
+def raiser(error):
+    def action(console):
+        raise error
+
+    return action
+
+
+def test_the_verbs_are_exactly_those_that_work():
+    assert list(VERBS) == ["models", "targets", "export", "finish", "run", "doctor"]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([name, "--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    for common in ("--json", "--verbose", "--quiet"):
+        assert common in shown
+
+
+def test_help_lists_every_verb_and_exit_code(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(row.help in shown for row in VERBS.values())
+    assert "7 missing dependency" in shown
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"edgekit {__version__}\n"
+
+
+def test_nothing_typed_is_a_usage_error_with_the_help(capsys):
+    assert main([]) == 2
+    assert "usage: edgekit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("exprot", "export"), ("model", "models"), ("docter", "doctor")]
+)
+def test_an_unknown_verb_gets_close_matches(typed, meant, capsys):
+    assert main([typed]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(
+        f"edgekit: error: unknown command '{typed}': did you mean {meant}"
+    )
+    assert printed.err.count("\n") == 1
+
+
+def test_an_unknown_option_is_exit_2(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["models", "--colour"])
+    assert exit_.value.code == 2
+
+
+def test_options_are_not_guessed_from_their_beginning():
+    with pytest.raises(SystemExit) as exit_:
+        main(["models", "--fam", "micronet"])
+    assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ParityError("x"), 3),
+        (DeviceError("x"), 6),
+        (MissingDependencyError("a", "b", "pip install b"), 7),
+    ],
+)
+def test_an_error_of_ours_is_one_line_and_its_code(verb, error, code, capsys):
+    verb.action = raiser(error)
+    assert main(["models"]) == code
+    assert capsys.readouterr().err == f"edgekit: error: {error}\n"
+
+
+def test_an_error_of_nobodys_is_one_line_too(verb, capsys):
+    verb.action = raiser(ZeroDivisionError("one\ntwo"))
+    assert main(["models"]) == 1
+    printed = capsys.readouterr().err
+    assert printed == (
+        "edgekit: error: unexpected ZeroDivisionError: one two; "
+        "run again with -v for the traceback\n"
+    )
+
+
+@pytest.mark.parametrize("error", [ParityError("x"), ZeroDivisionError("x")])
+def test_v_shows_the_traceback(verb, error, capsys):
+    verb.action = raiser(error)
+    assert main(["models", "-v"]) > 0
+    printed = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in printed
+    assert "run again" not in printed
+
+
+def test_ctrl_c_is_130(verb, capsys):
+    verb.action = raiser(KeyboardInterrupt())
+    assert main(["models"]) == 130
+    assert capsys.readouterr().err == "edgekit: error: interrupted\n"
+
+
+def test_json_is_one_document_and_nothing_else(capsys):
+    for arguments in (["models"], ["targets"]):
+        assert main([*arguments, "--json"]) == 0
+        json.loads(capsys.readouterr().out)
+
+
+def test_json_of_a_failure_is_nothing_on_stdout(verb, capsys):
+    verb.action = raiser(ParityError("x"))
+    assert main(["models", "--json"]) == 3
+    assert capsys.readouterr().out == ""
+
+
+def _process(*arguments, **options):
+    command = [sys.executable, "-m", "edgekit", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def test_a_reader_that_leaves_is_no_error_message():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "edgekit", "models"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+def test_a_terminal_that_knows_only_ascii_still_gets_the_answer():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    child = _process("models", "--json", env=environment)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (0, b"")
+    assert json.loads(out)
+
+
+def test_help_is_quick_because_no_verb_is_imported():
+    code = (
+        "import sys; from edgekit.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    )
+    code += "\nprint(*[m for m in sys.modules if m.startswith('edgekit.')], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stderr.split()) == {"edgekit.cli", "edgekit.cli.console", "edgekit.errors"}
