@@ -22,7 +22,7 @@ from edgekit.export.tflite.reader import Graph, Op, Value
 # What the emitters of these operators do with Op.activation is theirs; others ignore it.
 ACTIVATED = frozenset(
     {"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"}
-    | {"BatchNormalization", "ConvTranspose"}
+    | {"BatchNormalization"}
 )
 
 # Clip bounds -> the activation that TFLite's operators can apply to their own result.

@@ -37,16 +37,28 @@ def noise(*shape: int, seed: int = 0) -> Array:
 
 
 def single(
-    op: str, inputs: Sequence[Array | Const | None], outputs: int = 1, opset: int = 18, **attrs: Any
+    op: str,
+    inputs: Sequence[Array | Const | None],
+    outputs: int = 1,
+    opset: int = 18,
+    typed_as: int | None = None,
+    **attrs: Any,
 ) -> tuple[ir.Model, dict[str, Array]]:
-    """A graph of one node, and values for its inputs."""
+    """A graph of one node, and values for its inputs.
+
+    ``typed_as``: the input whose dtype and shape the output has, where ONNX infers none.
+    """
     names = ["" if value is None else f"in{i}" for i, value in enumerate(inputs)]
     node = helper.make_node(
         op, names, [f"out{i}" for i in range(outputs)], name="the_node", **attrs
     )
     feeds = {n: v for n, v in zip(names, inputs, strict=True) if isinstance(v, np.ndarray)}
     constants = {n: v.array() for n, v in zip(names, inputs, strict=True) if isinstance(v, Const)}
-    return graph([node], feeds, constants, [f"out{i}" for i in range(outputs)], opset), feeds
+    model = graph([node], feeds, constants, [f"out{i}" for i in range(outputs)], opset)
+    if typed_as is not None:
+        like = model.graph.inputs[typed_as]
+        model.graph.outputs[0].type, model.graph.outputs[0].shape = like.type, like.shape
+    return model, feeds
 
 
 def graph(

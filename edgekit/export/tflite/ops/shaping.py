@@ -63,7 +63,9 @@ def _expand(e: Emission, op: Op) -> Held:
     target = stored_shape(shape, held.order)
     if target == held.tensor.shape:
         return held
-    return Held(e.op("BROADCAST_TO", [held.tensor, e.indices(target)], target), held.order)
+    return Held(
+        e.op("BROADCAST_TO", [held.tensor, e.indices(target)], target, version=2), held.order
+    )
 
 
 def _tile(e: Emission, op: Op) -> Held:
