@@ -201,7 +201,8 @@ def relative_error(got: Array, wanted: Array) -> float:
     if wanted.size == 0:
         return 0.0
     a, b = got.astype(np.float64), wanted.astype(np.float64)
-    difference, scale = float(np.max(np.abs(a - b))), float(np.max(np.abs(b)))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        difference, scale = float(np.max(np.abs(a - b))), float(np.max(np.abs(b)))
     if difference == 0.0:
         return 0.0
     return difference / scale if scale > 0.0 and math.isfinite(difference / scale) else math.inf

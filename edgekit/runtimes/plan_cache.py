@@ -110,7 +110,7 @@ class Entry:
         try:
             text = (self._folder / RECORD).read_bytes()
             plan = (self._folder / PLAN).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             self.notes.append(f"the cached plan cannot be read ({error.strerror}): built again")

@@ -10,6 +10,7 @@ chooses a precision, and TF32, which would round fp32 convolutions to 10 bits, i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,16 +179,21 @@ def _configure(
 
 def _attach_timing_cache(config: Any, timing_cache: bytes) -> Any:
     """The cache object must outlive the build. One that TensorRT refuses is left out."""
-    for contents in (timing_cache, b"") if timing_cache else (b"",):
-        cache = config.create_timing_cache(contents)
-        if cache is not None and config.set_timing_cache(cache, False):
-            return cache
+    with warnings.catch_warnings():
+        # tensorrt-rtx has these calls, and calls them deprecated: it times nothing.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for contents in (timing_cache, b"") if timing_cache else (b"",):
+            cache = config.create_timing_cache(contents)
+            if cache is not None and config.set_timing_cache(cache, False):
+                return cache
     return None
 
 
 def _timings(config: Any, cache: Any) -> bytes:
-    found = config.get_timing_cache() if cache is not None else None
-    return b"" if found is None else bytes(found.serialize())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = config.get_timing_cache() if cache is not None else None
+        return b"" if found is None else bytes(found.serialize())
 
 
 def _progress_monitor(trt: ModuleType, progress: Progress) -> Any:

@@ -178,8 +178,8 @@ class Engine:
         try:
             queue()
         except DeviceError:
-            with contextlib.suppress(DeviceError):  # an invalid capture must still be ended
-                cuda.end_capture(self._stream)
+            with contextlib.suppress(DeviceError):  # a capture must be ended whatever befell it
+                cuda.destroy_graph(cuda.end_capture(self._stream))
             raise
         with ExitStack() as recorded:
             graph = _owned(recorded, cuda.end_capture(self._stream), cuda.destroy_graph)
