@@ -14,7 +14,33 @@ from edgekit.errors import UnknownNameError, UsageError
 
 @dataclass(frozen=True)
 class GraphChoices:
-    """Form of the graph where the fastest exact form depends on the machine."""
+    """Form of the graph where the fastest exact form depends on the machine.
+
+    The rows are written by ``benchmarks/fit_choices.py`` from measurements; an export never
+    times anything. Every form is exact, so a row that does not fit a machine costs time only.
+
+    Attributes:
+        split_multiplier: depthwise convolutions with a multiplier are taken apart, see below.
+        max_repeated: ... by repeating the channels of the convolution before, up to so many.
+        max_dense: ... by a dense convolution with zeros, for so many inputs; else by parallel
+            plain depthwise convolutions.
+        dense_outputs: grouped 1x1 convolutions with at most so many outputs per group are dense.
+        dense_pixels: ... on maps of at least so many pixels.
+        order_costs: cost table by which channels are stored in an order that makes permutations
+            cheap, a key of ``edgekit.export.passes.order.costs.COSTS``; "": in their true order.
+        max_runs: permutations of at most so many contiguous runs are Slice and Concat, the
+            others are Gather.
+        tile_below: the coefficients of maps with fewer channels are as wide as the map.
+    """
+
+    split_multiplier: bool = False
+    max_repeated: int = 0
+    max_dense: int = 0
+    dense_outputs: int = 0
+    dense_pixels: int = 0
+    order_costs: str = ""
+    max_runs: int = 1
+    tile_below: int = 0
 
 
 @dataclass(frozen=True)

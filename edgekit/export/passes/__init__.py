@@ -17,10 +17,12 @@ from edgekit.export.passes.clean import (
     MergeEqualNodes,
     StripMetadata,
 )
-from edgekit.export.passes.coefficients import HoistOverSplit
+from edgekit.export.passes.coefficients import HoistOverSplit, TileOffsets
 from edgekit.export.passes.gates import GlobalPool, LiftGates
 from edgekit.export.passes.infra import GraphPass, PassResult, run_passes
 from edgekit.export.passes.movement import ConcatToGather, SimplifyMovement, SlicesToSplit
+from edgekit.export.passes.multiplier import DepthMultiplier, GroupedToDense
+from edgekit.export.passes.order import ChannelOrder
 from edgekit.export.passes.permutations import ActivateFirst, PermuteWeights
 from edgekit.targets import GraphChoices
 
@@ -57,5 +59,14 @@ CANONICAL: tuple[GraphPass, ...] = (
 
 
 def choice_passes(choices: GraphChoices) -> tuple[GraphPass, ...]:
-    """The passes that give a canonical graph the form ``choices`` asks for."""
-    return ()
+    """The passes that give a canonical graph the form ``choices`` asks for, in order."""
+    passes: list[GraphPass] = []
+    if choices.split_multiplier:
+        passes.append(DepthMultiplier(choices.max_repeated, choices.max_dense))
+    if choices.dense_outputs:
+        passes.append(GroupedToDense(choices.dense_outputs, choices.dense_pixels))
+    if choices.order_costs:  # after the two: it absorbs the Gathers and has dense convolutions
+        passes.append(ChannelOrder(choices.order_costs, choices.max_runs))
+    if choices.tile_below:  # after the order: a tiled constant would be reordered as a whole
+        passes.append(TileOffsets(choices.tile_below))
+    return tuple(passes)

@@ -6,6 +6,9 @@ Split. What is done to the parts is done once to the whole instead.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import onnx_ir as ir
 
@@ -13,6 +16,9 @@ from edgekit.export.passes.affine import Affine, as_affine, emit_affine
 from edgekit.export.passes.graph import (
     Builder,
     attribute,
+    constant,
+    consumers,
+    dtype,
     only_consumer,
     replace,
     shape,
@@ -71,3 +77,80 @@ def _affine_of(value: ir.Value) -> Affine:
 
 def _neutral(affine: Affine) -> bool:
     return bool((affine.scale == 1).all() and (affine.offset == 0).all())
+
+
+@dataclass(frozen=True)
+class TileOffsets(NodePass):
+    """The offset of coefficients is as wide as the map they multiply, so they come out tiled.
+
+    A product of a map and a [C, 1, 1] tensor runs C numbers at a time where channels are stored
+    last; with few channels that is slow. An offset of [C, 1, W] costs nothing more to add, and
+    the product then runs W * C numbers at a time.
+
+    Given:
+        x: float[1, 4, 5, 5]
+        t: float[1, 8, 1, 1]
+        c = Add(t, o[1, 8, 1, 1])
+        a, b = Split(c, [4, 4], axis=1)
+        p = Mul(x, a)
+        q = Mul(x, b)
+        y = Add(p, q)
+        return y
+    Result:
+        x: float[1, 4, 5, 5]
+        t: float[1, 8, 1, 1]
+        c = Add(t, o[1, 8, 1, 5])
+        a, b = Split(c, [4, 4], axis=1)
+        p = Mul(x, a)
+        q = Mul(x, b)
+        y = Add(p, q)
+        return y
+
+    Attributes:
+        below: channels of the map from which on tiling does not pay.
+    """
+
+    below: int
+    name: ClassVar[str] = "tile-offsets"
+    op_types: ClassVar[tuple[str, ...]] = ("Add",)
+    refused: ClassVar[str] = "not tiled"
+
+    def rewrite_node(self, node: ir.Node) -> bool | str:
+        affine, whole = as_affine(node), node.outputs[0]
+        if affine is None or shape(whole)[2:] != (1, 1):
+            return False
+        split = only_consumer(whole, "Split")
+        parts = [whole] if split is None else list(split.outputs)
+        maps = [_multiplied(part) for part in parts]
+        sizes = {shape(found) for found in maps if found is not None}
+        if None in maps or len(sizes) != 1:
+            return False
+        _, channels, _, width = sizes.pop()
+        if channels >= self.below or width == 1:
+            return f"the map has {channels} channels and is {width} wide"
+        builder = Builder(node)
+        column = affine.offset.reshape(1, -1, 1, 1)
+        offset = builder.constant(np.tile(column, (1, 1, 1, width)), "offset", dtype(whole))
+        tiled = builder.one("Add", affine.source, offset)
+        if split is None:
+            replace(whole, tiled)
+            return True
+        sizes = builder.ints([shape(part)[1] for part in parts], "split")
+        outputs = Builder(split).op("Split", tiled, sizes, outputs=len(parts), axis=1)
+        for old, new in zip(parts, outputs, strict=True):
+            replace(old, new)
+        return True
+
+
+def _multiplied(coefficient: ir.Value) -> ir.Value | None:
+    """The map that ``coefficient`` multiplies, if it is read by such products only."""
+    readers = consumers(coefficient)
+    found = None
+    for reader in readers:
+        others = [value for value in reader.inputs if value is not coefficient]
+        if reader.op_type != "Mul" or len(others) != 1 or others[0] is None:
+            return None
+        if len(shape(others[0])) != 4 or constant(others[0]) is not None:
+            return None
+        found = others[0]
+    return found

@@ -205,6 +205,15 @@ class _Place:
     classes: tuple[OrderClass, ...]
 
 
+@dataclass(frozen=True)
+class _Link:
+    """An order for one class that suits the order another one has."""
+
+    leader: OrderClass
+    follower: OrderClass
+    order: Callable[[], Array]
+
+
 class _Plan:
     def __init__(self, graph: ir.Graph, costs: Costs, max_runs: int) -> None:
         self.graph, self.max_runs = graph, max_runs
@@ -215,6 +224,7 @@ class _Plan:
         self._derive()
         self.places = list(self._places())
         self.partitions, self.shifts = self._structure()
+        self.links = list(self._links())
 
     def stored(self, value: ir.Value) -> Array:
         cls = self.classes.of[value]
@@ -295,6 +305,20 @@ class _Plan:
             if index is not None and node.inputs[0] is not None:
                 yield node.inputs[0], index, node.outputs[0]
 
+    def _links(self) -> Iterator[_Link]:
+        for linear in self._linears():
+            if linear.groups > 1:
+                source, result = linear.source, linear.node.outputs[0]
+                classes = self.classes.of[source], self.classes.of[result]
+                yield _Link(*classes, _like_the_source(self, linear))
+                yield _Link(*classes[::-1], _like_the_result(self, linear))
+        for node, kind in self.classes.relations.items():
+            if kind is Relation.CONCAT:
+                whole, parts = node.outputs[0], [v for v in node.inputs if v is not None]
+                for part in parts:
+                    classes = self.classes.of[part], self.classes.of[whole]
+                    yield _Link(*classes, _like_the_parts(self, whole, parts))
+
     # -- costs ---------------------------------------------------------------
 
     def _places(self) -> Iterator[_Place]:
@@ -330,31 +354,40 @@ class _Plan:
 
     def search(self) -> None:
         """Improve class by class until a sweep over all of them finds nothing."""
-        free = [c for c in self.classes.all if c.pinned is None and c not in self.derived]
         for _ in range(_SWEEPS):
-            if not any([self._improve(cls) for cls in free]):
+            if not any([self._improve(cls) for cls in self.classes.all if self._free(cls)]):
                 return
 
-    def _improve(self, cls: OrderClass) -> bool:
-        places = self._affected(cls)
-        best, found = sum(place.us() for place in places), None
-        before = self.order[cls]
-        tried = set()
-        for order in _candidates(cls.size, self.partitions[cls], self.shifts[cls], before):
-            if order.tobytes() in tried:
-                continue
-            tried.add(order.tobytes())
-            self.order[cls] = order
-            self._derive()
-            us = sum(place.us() for place in places)
-            if us < best - 1e-9:
-                best, found = us, order
-        self.order[cls] = before if found is None else found
-        self._derive()
-        return found is not None
+    def _free(self, cls: OrderClass) -> bool:
+        return cls.pinned is None and cls not in self.derived
 
-    def _affected(self, cls: OrderClass) -> list[_Place]:
-        touched = {cls}
+    def _improve(self, cls: OrderClass) -> bool:
+        """Try other orders for ``cls``, alone and with the classes next to it following."""
+        followers = [k for k in self.links if k.leader is cls and self._free(k.follower)]
+        places = self._affected({cls, *(link.follower for link in followers)})
+        before = best_orders = dict(self.order)
+        start = best = sum(place.us() for place in places)
+        for order in self._orders_to_try(cls):
+            for following in ([], followers) if followers else ([],):
+                self.order = {**before, cls: order}
+                for link in following:
+                    self.order[link.follower] = link.order()
+                self._derive()
+                us = sum(place.us() for place in places)
+                if us < best - 1e-9:
+                    best, best_orders = us, self.order
+        self.order = best_orders
+        return best < start
+
+    def _orders_to_try(self, cls: OrderClass) -> list[Array]:
+        found = list(
+            _candidates(cls.size, self.partitions[cls], self.shifts[cls], self.order[cls])
+        )
+        found += [link.order() for link in self.links if link.follower is cls]
+        return _distinct(found)
+
+    def _affected(self, changed: set[OrderClass]) -> list[_Place]:
+        touched = set(changed)
         for derived, node in self.derived.items():
             if any(self.classes.of[value] in touched for value in node.outputs):
                 touched.add(derived)
@@ -389,3 +422,37 @@ def _parts_us(plan: _Plan, whole: ir.Value, parts: list[ir.Value]) -> Callable[[
         return plan.prices.permutation(whole, plan.stored(whole), joined)
 
     return us
+
+
+def _like_the_source(plan: _Plan, linear: Linear) -> Callable[[], Array]:
+    """Groups of the result in the order of the groups of the operand."""
+    reads, writes = linear.inputs // linear.groups, linear.outputs // linear.groups
+    result = linear.node.outputs[0]
+
+    def order() -> Array:
+        groups = plan.stored(linear.source) // reads
+        stored = _sorted_like(plan.stored(result), writes, groups)
+        return plan.classes.of[result].order_from(result, stored)
+
+    return order
+
+
+def _like_the_result(plan: _Plan, linear: Linear) -> Callable[[], Array]:
+    """Groups of the operand in the order of the groups of the result."""
+    reads, writes = linear.inputs // linear.groups, linear.outputs // linear.groups
+    result = linear.node.outputs[0]
+
+    def order() -> Array:
+        groups = plan.stored(result) // writes
+        stored = _sorted_like(plan.stored(linear.source), reads, groups)
+        return plan.classes.of[linear.source].order_from(linear.source, stored)
+
+    return order
+
+
+def _like_the_parts(plan: _Plan, whole: ir.Value, parts: list[ir.Value]) -> Callable[[], Array]:
+    def order() -> Array:
+        joined = concat_order([plan.stored(part) for part in parts])
+        return plan.classes.of[whole].order_from(whole, joined)
+
+    return order
