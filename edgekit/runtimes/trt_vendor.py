@@ -93,7 +93,10 @@ class _Log:
     def of(self, trt: ModuleType) -> Any:
         with self.lock:
             if trt.__name__ not in self.loggers:
-                self.loggers[trt.__name__] = self._make(trt)
+                made = self.loggers[trt.__name__] = self._make(trt)
+                if hasattr(trt, "init_libnvinfer_plugins"):
+                    # ScatterElements and InstanceNormalization are plugins of TensorRT's own.
+                    trt.init_libnvinfer_plugins(made, "")
             return self.loggers[trt.__name__]
 
     def _make(self, trt: ModuleType) -> Any:

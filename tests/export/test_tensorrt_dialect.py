@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.errors import GraphError, UnsupportedOperatorError
 from edgekit.export import tensorrt_dialect as dialect
+from edgekit.export.onnx_file import to_bytes
 from edgekit.export.passes.notation import parse
 from edgekit.runtimes import trt_probe
 
@@ -233,7 +234,7 @@ def test_within_the_limits_the_real_parser_and_builder_agree(name):
     pytest.importorskip("tensorrt_rtx")
     model = TAKEN[name]()
     dialect.check_dialect(model)
-    checks = dialect.parse_and_build(dialect.to_bytes(model))
+    checks = dialect.parse_and_build(to_bytes(model))
     assert checks["parser"].startswith("tensorrt-rtx ")
     assert checks["builder"].endswith("built for SM86, TF32 off")
 
@@ -344,7 +345,7 @@ def test_lowering_writes_the_same_onnx_and_a_recipe():
     files = dialect.lower_tensorrt(model)
     assert list(files) == ["model.onnx", "tensorrt.json"]
     assert files == dialect.lower_tensorrt(model)
-    assert files["model.onnx"] == dialect.to_bytes(model)
+    assert files["model.onnx"] == to_bytes(model)
     recipe = json.loads(files["tensorrt.json"])
     assert recipe["opset"] == 18
     assert recipe["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 3, 8, 8]}]
@@ -370,7 +371,7 @@ def test_the_real_parser_names_the_node_it_refuses():
     pytest.importorskip("tensorrt_rtx")
     model = resize(mode="linear", antialias=1)
     with pytest.raises(UnsupportedOperatorError, match=r"Resize at node 'the_node'.*ntialias"):
-        dialect.parse_and_build(dialect.to_bytes(model))
+        dialect.parse_and_build(to_bytes(model))
 
 
 def test_the_real_parser_refuses_bytes_that_are_no_onnx():
@@ -384,7 +385,7 @@ def test_the_real_builder_refusing_is_an_error():
     pytest.importorskip("tensorrt_rtx")
     model = one("Relu", "x", graph_inputs=(("x", FLOAT, ["N", 8, 6, 6]),))
     with pytest.raises(GraphError, match=r"cannot build a plan: .*optimization profile"):
-        dialect.parse_and_build(dialect.to_bytes(model))
+        dialect.parse_and_build(to_bytes(model))
 
 
 def test_without_tensorrt_the_outcome_says_so(monkeypatch):

@@ -12,6 +12,7 @@ import ctypes
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_float, c_int, c_size_t, c_uint, c_ulonglong
 from ctypes import c_void_p as pointer
+from typing import Any
 
 OUT = POINTER(pointer)
 NUMBER = POINTER(c_int)
@@ -27,7 +28,7 @@ WORDS = {
 ATTRIBUTES = {75: 8, 76: 7, 16: 8, 18: 1}
 
 # From cuda_runtime_api.h of CUDA 13.0; GraphInstantiate of CUDA 11 beside it.
-PROTOTYPES = {
+PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cudaMalloc": (OUT, c_size_t),
     "cudaFree": (pointer,),
     "cudaMallocHost": (OUT, c_size_t),
@@ -72,7 +73,7 @@ class CudaDouble:
         self.gpus, self.name, self.old_graphs = gpus, name, old_graphs
         self.fail: dict[str, int] = {}
         self.calls: list[str] = []
-        self.live: dict[int, tuple[str, object]] = {}
+        self.live: dict[int, tuple[str, Any]] = {}
         self.queues: dict[int, list[Work]] = {}
         self.captures: dict[int, list[Work]] = {}
         self._next = 0x1000
@@ -266,7 +267,8 @@ class _Words:
 
 
 def _untyped(thunk):
-    kind = type("Function", (ctypes._CFuncPtr,), {"_flags_": 1, "_restype_": c_int})
+    base = ctypes.CFUNCTYPE(c_int).__mro__[1]  # ctypes._CFuncPtr
+    kind = type("Function", (base,), {"_flags_": 1, "_restype_": c_int})
     return kind(ctypes.cast(thunk, pointer).value)
 
 

@@ -87,7 +87,7 @@ def test_an_error_has_cudas_own_words():
 
 def test_a_library_that_lacks_a_function_is_refused():
     double = CudaDouble()
-    del double.cudaStreamBeginCapture
+    delattr(double, "cudaStreamBeginCapture")
     with pytest.raises(DeviceError, match="lacks cudaStreamBeginCapture: it is too old"):
         Cudart(double)
 

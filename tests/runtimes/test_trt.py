@@ -150,9 +150,10 @@ def test_a_gpu_that_fails_keeps_its_exit_code(board, file):
 
 
 def test_device_time_is_offered_to_the_profiler(board, file):
-    with TensorRtSession([file], INPUTS, OUTPUTS) as session:
-        session.run(sample_input())
-        assert session.device_milliseconds(2) == [0.25, 0.25]
+    session = TensorRtSession([file], INPUTS, OUTPUTS)
+    session.run(sample_input())
+    assert session.device_milliseconds(2) == [0.25, 0.25]
+    session.close()
 
 
 def test_what_no_board_has_run_is_labelled():

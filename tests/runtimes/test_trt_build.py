@@ -55,7 +55,7 @@ def test_timings_of_an_earlier_build_are_used_and_broken_ones_are_not(monkeypatc
 
 def test_progress_is_a_line_a_phase(monkeypatch):
     install(monkeypatch)
-    lines = []
+    lines: list[str] = []
     build_plan(model_bytes(), OPTIONS, progress=lines.append)
     assert lines == ["TensorRT: Building Engine (2 steps)"]
 
@@ -121,7 +121,7 @@ def test_memory_is_read_from_the_kernel(tmp_path):
 
 def test_the_real_builder_takes_and_gives_everything():
     trt = pytest.importorskip("tensorrt_rtx")
-    lines = []
+    lines: list[str] = []
     first = build_plan(model_bytes(), OPTIONS, architecture="SM86", progress=lines.append)
     again = build_plan(model_bytes(), OPTIONS, timing_cache=first.timing_cache, architecture="SM86")
     assert first.layers >= 3

@@ -1,5 +1,6 @@
 """The doubles of TensorRT and CUDA have nothing that the real ones lack."""
 
+import ctypes
 import re
 from pathlib import Path
 
@@ -52,13 +53,13 @@ def _kind(argument):
     """C declaration -> ctypes type: handles are pointers, enums are ints."""
     for pattern, kind in (
         (r"^void \*\*|^cuda(Stream|Graph|GraphExec|Event)_t \*", cuda_double.OUT),
-        (r"^(const )?void \*|^cuda(Stream|Graph|GraphExec|Event)_t |^struct ", cuda_double.pointer),
+        (r"^(const )?void \*|^cuda(Stream|Graph|GraphExec|Event)_t |^struct ", ctypes.c_void_p),
         (r"^int \*", cuda_double.NUMBER),
-        (r"^float \*", cuda_double.POINTER(cuda_double.c_float)),
-        (r"^size_t ", cuda_double.c_size_t),
-        (r"^unsigned long long ", cuda_double.c_ulonglong),
-        (r"^unsigned int ", cuda_double.c_uint),
-        (r"^(enum cuda\w+|int) ", cuda_double.c_int),
+        (r"^float \*", ctypes.POINTER(ctypes.c_float)),
+        (r"^size_t ", ctypes.c_size_t),
+        (r"^unsigned long long ", ctypes.c_ulonglong),
+        (r"^unsigned int ", ctypes.c_uint),
+        (r"^(enum cuda\w+|int) ", ctypes.c_int),
     ):
         if re.match(pattern, argument):
             return kind

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekit.bundle import Golden
 from edgekit.errors import (
     BundleError,
     DeviceError,
@@ -42,7 +43,7 @@ def plans(cache):
 def test_a_bundle_is_built_proven_and_cached_once(monkeypatch, tmp_path, cache, version):
     board = install(monkeypatch, version=version)
     bundle = make_bundle(tmp_path)
-    lines = []
+    lines: list[str] = []
     first = finish_bundle(bundle, progress=lines.append)
     assert first.built
     assert (first.model, first.gpu, first.compute_capability) == ("toy", "Orin", "8.7")
@@ -99,7 +100,7 @@ def test_another_golden_output_is_proven_again(monkeypatch, tmp_path, cache):
     made = finish.prepare(onnx_bytes, golden=None, tolerance=1e-4)
     made.engine.close()
     assert made.record.self_test == {}
-    lines = []
+    lines: list[str] = []
     report = finish_bundle(make_bundle(tmp_path, data=onnx_bytes), progress=lines.append)
     assert not report.built
     assert report.self_test == {"logits": 0.0, "pooled": 0.0}
@@ -214,7 +215,7 @@ def test_no_gpu_or_driver_is_a_device_error(monkeypatch, tmp_path, error, words)
 def test_golden_data_of_another_interface_is_refused(monkeypatch):
     install(monkeypatch)
     other, logits = np.zeros((1, 3, 5, 5), "f4"), np.zeros((1, 2), "f4")
-    golden = finish.Golden({"image": other}, {"logits": logits})
+    golden = Golden({"image": other}, {"logits": logits})
     with pytest.raises(BundleError, match="the TensorRT plan has the inputs"):
         finish.prepare(model_bytes(), golden=golden, tolerance=1e-4)
 

@@ -1,5 +1,6 @@
 """Which TensorRT is found, what is said when there is none, and one logger a process."""
 
+import importlib
 import platform
 import sys
 import types
@@ -46,7 +47,7 @@ def test_bindings_without_their_library_say_what_is_missing(monkeypatch):
         raise ImportError("libnvonnxparser.so.11: cannot open shared object file")
 
     monkeypatch.setattr(trt_vendor, "is_installed", lambda name: name == "tensorrt")
-    monkeypatch.setattr(trt_vendor.importlib, "import_module", broken)
+    monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(MissingDependencyError, match=r"import fails: libnvonnxparser\.so\.11"):
         trt_vendor.vendor()
 

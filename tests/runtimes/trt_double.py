@@ -9,6 +9,7 @@ every name it has, the real package (``tensorrt_rtx``) has too.
 import ctypes
 import enum
 import types
+from typing import Any
 
 import numpy as np
 import onnx
@@ -93,7 +94,7 @@ class Trouble:
         self.factor = 1.0
         self.on_build = lambda: None
         self.builds = 0
-        self.configs: list[dict] = []
+        self.configs: list[dict[str, Any]] = []
 
 
 class IHostMemory:
@@ -321,5 +322,11 @@ def make(cuda, version="10.3.0", name="tensorrt"):
         ITimingCache, IBuilderConfig, Builder, IExecutionContext, ICudaEngine, Runtime, IHostMemory,
     ):  # fmt: skip
         setattr(trt, item.__name__, item)
-    trt.nptype, trt.__version__, trt.trouble = nptype, version, trouble
+    for name_, value in (
+        ("nptype", nptype),
+        ("init_libnvinfer_plugins", lambda logger, namespace: namespace == ""),
+        ("__version__", version),
+        ("trouble", trouble),
+    ):
+        setattr(trt, name_, value)
     return trt
