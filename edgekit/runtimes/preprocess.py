@@ -11,10 +11,13 @@ a conversion, the others pay one plain copy.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,9 +87,7 @@ def preprocess(image: Image.Image, rule: Preprocessing) -> npt.NDArray[np.float3
 def _open(source: Any, name: str) -> Image.Image:
     image_module = optional.require(_MODULES["Image"], _FEATURE)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at its limit and refuses at twice that; edgekit refuses at the limit.
-            warnings.simplefilter("error", image_module.DecompressionBombWarning)
+        with _pillow_warnings(image_module):
             opened: Image.Image = image_module.open(source)
             return opened
     except FileNotFoundError:
@@ -99,13 +100,23 @@ def _open(source: Any, name: str) -> Image.Image:
         raise InputError(f"{name} cannot be read: {error}") from error
 
 
+@contextlib.contextmanager
+def _pillow_warnings(image_module: ModuleType) -> Iterator[None]:
+    """Refuse a bomb at Pillow's limit, where it only warns; keep quiet about damaged metadata."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", image_module.DecompressionBombWarning)
+        yield
+
+
 def _decode(image: Image.Image, name: str) -> Image.Image:
     ops = optional.require(_MODULES["ImageOps"], _FEATURE)
     if min(image.size) < 1:
         raise InputError(f"{name} is empty: {image.size[0]} x {image.size[1]} pixels")
     try:
-        image.load()
-        return _to_rgb(ops.exif_transpose(image))
+        with _pillow_warnings(optional.require(_MODULES["Image"], _FEATURE)):
+            image.load()
+            return _to_rgb(ops.exif_transpose(image))
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except Exception as error:  # decoders raise almost anything on a damaged file
@@ -133,7 +144,7 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB of any mode Pillow has."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # I;16 and its byte orders; I where Pillow widens it
         return _scale_16_bit(image)
@@ -193,17 +204,21 @@ def _filter(interpolation: str) -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[npt.NDArray[np.float32], ...]:
-    """Per channel, the value of each of the 256 levels: the arithmetic once, not per pixel."""
-    levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    return tuple((levels - np.float32(m)) / np.float32(s) for m, s in zip(mean, std, strict=True))
+def _rows(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean and std repeated along a row: numpy is five times faster on long inner axes."""
+    return np.tile(np.array(mean, np.float32), width), np.tile(np.array(std, np.float32), width)
 
 
 def _normalise(
     pixels: npt.NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> npt.NDArray[np.float32]:
-    """(H, W, 3) uint8 to (H, W, 3) float32."""
-    out = np.empty(pixels.shape, np.float32)
-    for channel, table in enumerate(_tables(mean, std)):
-        out[:, :, channel] = table[pixels[:, :, channel]]
-    return out
+    """(H, W, 3) uint8 to (H, W, 3) float32, in the order of operations torchvision has."""
+    height, width, channels = pixels.shape
+    means, stds = _rows(mean, std, width)
+    values = pixels.reshape(height, width * channels).astype(np.float32)
+    values /= np.float32(255)
+    values -= means
+    values /= stds
+    return values.reshape(pixels.shape)
