@@ -26,7 +26,7 @@ from edgekit.errors import EdgekitError, UnknownNameError
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_ENVIRONMENT = """\
+_EPILOG = """\
 exit codes:
   0 ok, 1 failure, 2 usage, 3 parity failed, 6 device unreachable, 7 missing dependency
 
@@ -103,7 +103,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edgekit",
         description="From tiny neural networks to measured deployments on Jetson, ARM and x86.",
-        epilog=_ENVIRONMENT,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -25,7 +25,7 @@ def test_the_runtimes_that_are_here_have_run_something(capsys):
 @pytest.fixture
 def quick(monkeypatch):
     """No child processes: every runtime works, except as a test says."""
-    broken = {}
+    broken: dict[str, str] = {}
     monkeypatch.setattr(doctor, "why_broken", lambda name: broken.get(name, ""))
     return broken
 

@@ -47,6 +47,7 @@ def test_a_bundle_from_the_users_own_file(bundle):
         manifest = opened.manifest
         assert opened.labels() == ("cat", "dog", "neither", "both")
     assert [artifact.runtime for artifact in manifest.artifacts] == ["openvino", "onnxruntime"]
+    assert manifest.preprocessing is not None
     assert manifest.preprocessing.mean == (0.5, 0.5, 0.5)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,8 @@ def verb(monkeypatch):
     """Make ``edgekit models`` do something else."""
 
     class Stand:
+        action: Any
+
         def add_arguments(self, parser):
             pass
 

@@ -1,0 +1,51 @@
+"""The examples run as written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(*arguments, cwd):
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundle") / "m0-x86"
+    line = ["export", "micronet-m0", "--target", "x86", "--weights", "random", "--skip", "openvino"]
+    python("-m", "edgekit", *line, "-o", out, cwd=ROOT)
+    return out
+
+
+def test_embed(bundle):
+    photo = ROOT / "examples" / "photo.jpg"
+    lines = python(ROOT / "examples" / "embed.py", bundle, photo, cwd=ROOT).splitlines()
+    assert len(lines) == 5
+    scores = [float(line.split()[0]) for line in lines]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_own_model(tmp_path):
+    shown = python(ROOT / "examples" / "own_model.py", tmp_path / "own", cwd=ROOT)
+    assert shown.startswith("litert {'logits': ")
+    assert "onnxruntime" in shown
+    assert (tmp_path / "own" / "model.tflite").is_file()
+
+
+def test_the_demo_types_commands_that_parse():
+    from edgekit.cli import _parser
+    from edgekit.models.zoo import VARIANTS
+    from edgekit.targets import TARGETS
+    from examples import demo
+
+    assert demo.MODEL in VARIANTS
+    assert set(demo.TARGETS) <= set(TARGETS)
+    assert demo.PHOTO.resolve() == ROOT / "examples" / "photo.jpg"
+    for target in demo.TARGETS:
+        line = ["export", demo.MODEL, "--target", target, "-o", str(demo.bundle(target)), "--force"]
+        assert _parser("export").parse_args(line).target == target
