@@ -22,7 +22,7 @@ import numpy as np
 
 from edgekit.bundle.checks import check_structure
 from edgekit.errors import BundleError, EdgekitError, GraphError
-from edgekit.runtimes import open_session, require_runtime
+from edgekit.runtimes import get_runtime, open_session, require_runtime
 from edgekit.runtimes.session import Session
 
 TIMEOUT_SECONDS = 120.0
@@ -110,12 +110,13 @@ def _death(status: int) -> str:
 # ---- in the child ----------------------------------------------------------------------------
 
 
-def _limit_memory() -> None:
+def _limit_memory(runtime: str) -> None:
     try:
         import resource
     except ImportError:  # not a Unix: the time limit alone has to do
         return
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    if not get_runtime(runtime).builds:  # CUDA reserves address space beyond any limit
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -127,7 +128,7 @@ def _run_on_zeros(session: Session) -> None:
 def main(arguments: list[str]) -> int:
     """The child's side: open, run, and say in one line why not."""
     runtime, path = arguments
-    _limit_memory()
+    _limit_memory(runtime)
     try:
         with open_session(runtime, [Path(path)]) as session:
             _run_on_zeros(session)

@@ -13,6 +13,7 @@ Not yet executed on a device: the tests run all of this against doubles of Tenso
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from edgekit.runtimes.trt_engine import Engine
 
 __all__ = ["FinishReport", "TensorRtSession", "finish_bundle"]
 
+# An app that loads a bundle for the first time waits for a build: its log says for what.
+_LOGGER = logging.getLogger("edgekit.tensorrt")
 _OPTIONS = {"golden": "", "precision": "fp32", "cuda_graph": "on"}
 
 
@@ -56,6 +59,7 @@ class TensorRtSession(Session):
             golden=golden,
             tolerance=tolerance_of(wanted["precision"]),
             graph=wanted["cuda_graph"] == "on",
+            progress=_LOGGER.info,
         )
         self._bind(ready, ready.engine, files[0], inputs, outputs)
 

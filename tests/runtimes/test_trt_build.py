@@ -2,7 +2,9 @@
 
 import pytest
 
-from edgekit.errors import DeviceError, GraphError, UnsupportedOperatorError
+from edgekit.errors import BundleError, DeviceError, GraphError, UnsupportedOperatorError
+from edgekit.runtimes import finish
+from edgekit.runtimes.cudart import Cudart
 from edgekit.runtimes.trt_build import (
     BuildOptions,
     build_plan,
@@ -10,6 +12,8 @@ from edgekit.runtimes.trt_build import (
     total_memory_mib,
     workspace_mib,
 )
+from edgekit.runtimes.trt_engine import Engine
+from tests.runtimes.cuda_double import CudaDouble
 from tests.runtimes.trt_fixture import install, model_bytes
 
 OPTIONS = BuildOptions(workspace_mib=256)
@@ -135,22 +139,25 @@ def test_the_real_builder_takes_and_gives_everything():
 
 
 def test_the_real_runtime_loads_no_plan_without_a_gpu():
-    """Recorded: this is why a host checks a build and never a run."""
+    """Recorded, because it is why a host checks a build and never a run."""
     pytest.importorskip("tensorrt_rtx")
-    from edgekit.errors import EdgekitError
-    from edgekit.runtimes import finish
-
     if _has_gpu():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(EdgekitError) as caught:
+    plan = build_plan(model_bytes(), OPTIONS, architecture="SM86").plan
+    with pytest.raises(BundleError, match=r"cannot load the plan: .*CUDA"):
+        Engine(plan, Cudart(CudaDouble()))
+
+
+def test_the_real_tensorrt_without_a_gpu_is_a_device_error():
+    pytest.importorskip("tensorrt_rtx")
+    if _has_gpu():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError) as caught:
         finish.prepare(model_bytes(), golden=None, tolerance=1e-4)
-    assert isinstance(caught.value, DeviceError)
     assert caught.value.exit_code == 6
 
 
 def _has_gpu():
-    from edgekit.runtimes import finish
-
     try:
         finish.find_gpu()
     except DeviceError:
