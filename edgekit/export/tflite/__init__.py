@@ -49,8 +49,7 @@ def _emit(emission: Emission, op: Op) -> list[Held]:
     if op.type not in EMITTERS:
         raise op.refusal(
             "the TFLite lowering has no such operator",
-            "rewrite it with operators that docs/operators.md lists, or leave the runtime out "
-            "(--skip litert)",
+            "write the model without it, or leave this runtime out (--skip litert)",
         )
     results = EMITTERS[op.type](emission, op)
     if isinstance(results, Held):

@@ -69,7 +69,8 @@ class Emission:
             if held.shape != value.shape or held.tensor.dtype != value.dtype:
                 raise GraphError(
                     f"tflite: {op.type} {op.name!r} was lowered to {held.tensor.dtype} "
-                    f"{held.shape}, but {value.name!r} is {value.dtype} {value.shape}"
+                    f"{held.shape}, but the graph says {value.name!r} is {value.dtype} "
+                    f"{value.shape}: infer its shapes anew, or report this"
                 )
             self._held[value] = held
 

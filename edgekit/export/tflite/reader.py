@@ -195,9 +195,7 @@ def _variable(value: ir.Value) -> Value:
             f"tflite: the shape of {value.name!r} is not static ({shape}): export with fixed "
             "input shapes"
         )
-    dtype = "unknown" if value.dtype is None else value.dtype.name.lower()
-    if dtype == "float":
-        dtype = "float32"
+    dtype = "unknown" if value.dtype is None else value.dtype.numpy().name
     if dtype not in TENSOR_TYPES:
         raise unsupported_dtype(str(value.name), dtype)
     return Value(str(value.name), value.shape.numpy(), np.dtype(dtype))
