@@ -4,7 +4,7 @@
     onnxruntime  ort.py     .onnx                the engine's own
     openvino     ov.py      .xml + .bin, .onnx   a lock; clone() compiles again
     litert       litert.py  .tflite              a lock; clone() opens the file again
-    tensorrt     trt.py     .onnx                a lock
+    tensorrt     trt.py     .onnx                a lock; clone() shares the plan
     null         null.py    any file             nothing is computed (tests, examples)
 
 A vendor's library is imported in its one module only, when a session is opened.
@@ -92,7 +92,7 @@ RUNTIMES: dict[str, Runtime] = {
             ("tensorrt",),
             "on a Jetson it comes with JetPack: sudo apt install python3-libnvinfer",
             (".onnx",),
-            "one run at a time (lock)",
+            "one run at a time (lock); clone() shares the plan",
             "not yet executed on a device",
             builds=True,
         ),

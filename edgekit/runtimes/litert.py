@@ -31,7 +31,8 @@ import numpy as np
 from edgekit import optional
 from edgekit.bundle import TensorSpec
 from edgekit.errors import BundleError, MissingDependencyError, UsageError
-from edgekit.runtimes.session import Array, Session, fits, match_names
+from edgekit.runtimes import RUNTIMES, numpy_conflict, provider
+from edgekit.runtimes.session import Array, Session, check_options, fits, match_names
 
 SIGNATURE = "serving_default"
 
@@ -109,9 +110,7 @@ def _nchw(array: Array) -> Array:
 
 
 def _layout(options: Mapping[str, str]) -> str:
-    unknown = sorted(options.keys() - {"layout"})
-    if unknown:
-        raise UsageError(f"litert: unknown option {unknown[0]!r}; known: layout")
+    check_options("litert", options, ("layout",))
     layout = options.get("layout", "NHWC")
     if layout not in _LAYOUTS:
         raise UsageError(f"litert: layout {layout!r} is none of {', '.join(_LAYOUTS)}")
@@ -123,10 +122,6 @@ def _layout(options: Mapping[str, str]) -> str:
 
 def _import() -> tuple[str, ModuleType]:
     """The interpreter's module and the package it came from."""
-    # Only here, and not in runtimes/__init__.py's table, is an import tried: a package may be
-    # installed and broken.
-    from edgekit.runtimes import RUNTIMES, numpy_conflict, provider
-
     row = RUNTIMES["litert"]
     package = provider(row)
     if package is None:

@@ -15,9 +15,7 @@ import numpy as np
 
 from edgekit.bundle import TensorSpec
 from edgekit.errors import UsageError
-from edgekit.runtimes.session import Array, Session
-
-_OPTIONS = ("output", "sleep_us")
+from edgekit.runtimes.session import Array, Session, check_options
 
 
 class NullSession(Session):
@@ -38,9 +36,7 @@ class NullSession(Session):
             raise UsageError("runtime 'null' opens no file: it needs a bundle, which has specs")
         super().__init__(inputs, outputs, threads)
         self._files, self._options = tuple(files), dict(options or {})
-        unknown = sorted(self._options.keys() - set(_OPTIONS))
-        if unknown:
-            raise UsageError(f"null: unknown option {unknown[0]!r}; known: {', '.join(_OPTIONS)}")
+        check_options(self.runtime, self._options, ("output", "sleep_us"))
         self._echo = self._options.get("output") == "echo"
         self._sleep_ns = int(float(self._options.get("sleep_us", "0")) * 1000)
 

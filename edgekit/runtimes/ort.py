@@ -1,8 +1,11 @@
 """ONNX Runtime on the CPU.
 
-Sequential execution, ``threads`` threads in an operator, and none of them spins while it waits:
-a spinning pool burns a core between the frames of a camera. All graph optimisations; only errors
+Sequential execution, ``threads`` threads in an operator, all graph optimisations; only errors
 are logged. An ``InferenceSession`` may be run from several threads at once.
+
+Spinning: with two threads and more, the pool spins within a run and stops when the run ends.
+Six 3x3 convolutions of 0.76 ms, 2 threads, one run every 10 ms (p10 of ms, cores kept busy):
+spinning on .45 and 1.0, off .80 and .08, on within a run only .45 and .1.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 from edgekit import optional
 from edgekit.bundle import TensorSpec
 from edgekit.errors import BundleError
-from edgekit.runtimes.session import Array, Session, check_file_tensor, match_names
+from edgekit.runtimes.session import Array, Session, check_file_tensor, check_options, match_names
 
 # ONNX Runtime's names of element types.
 _DTYPES = {
@@ -47,7 +50,7 @@ class OrtSession(Session):
         threads: int = 1,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        del options
+        check_options(self.runtime, options)
         engine = _open(files[0], threads)
         self._bind(engine, files[0], inputs, outputs, threads)
 
@@ -86,7 +89,7 @@ class OrtSession(Session):
             "version": optional.version("onnxruntime") or "unknown",
             "precision": "as in the graph",
             "provider": "CPUExecutionProvider",
-            "spinning": "off",
+            "spinning": "within a run",
         }
 
 
@@ -98,7 +101,8 @@ def _open(file: Path, threads: int) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = _ONLY_ERRORS
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # when the run ends
     try:
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class but Exception

@@ -19,7 +19,7 @@ import numpy as np
 from edgekit import optional
 from edgekit.bundle import TensorSpec
 from edgekit.errors import BundleError
-from edgekit.runtimes.session import Array, Session, check_file_tensor, match_names
+from edgekit.runtimes.session import Array, Session, check_file_tensor, check_options, match_names
 
 
 class OpenVinoSession(Session):
@@ -36,7 +36,7 @@ class OpenVinoSession(Session):
         threads: int = 1,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        del options
+        check_options(self.runtime, options)
         file, compiled = files[0], _compile(files[0], threads)
         takes, gives = _specs(compiled.inputs), _specs(compiled.outputs)
         super().__init__(inputs or takes, outputs or gives, threads)

@@ -38,7 +38,8 @@ def load_image(source: Any) -> Image.Image:
     """An upright 8-bit RGB image.
 
     EXIF rotation is applied. Transparency is laid over white, as a page shows it. 16-bit grey is
-    scaled to 8 bits. Of an animation, the first frame is taken.
+    scaled to 8 bits, and so are wider integers whose values fit in 16. Of an animation, the first
+    frame is taken.
 
     Args:
         source: a path, the bytes of a file, a PIL image, or a uint8 array (H, W), (H, W, 1),

@@ -70,6 +70,11 @@ class Session(abc.ABC):
         """
         if self._closed:
             raise UsageError(f"this {self.runtime} session is closed: open the bundle again")
+        if type(inputs) is not dict and not isinstance(inputs, Mapping):
+            raise InputError(
+                f"inputs are a dict of arrays by name, got {type(inputs).__name__}: "
+                f"give {{{self.inputs[0].name!r}: array}}"
+            )
         arrays = []
         for name, dtype, shape, non_finite in self._expected:
             array = inputs.get(name)
@@ -197,7 +202,7 @@ def _describe_non_finite(name: str, array: Array) -> str:
     )
 
 
-# ---- shapes and names ------------------------------------------------------------------------
+# ---- what subclasses share ------------------------------------------------------------------
 
 
 def fits(shape: Sequence[int], spec: Sequence[int]) -> bool:
@@ -239,6 +244,20 @@ def check_file_tensor(
             f"{file.name}: {kind} {spec.name!r} is {dtype} {tuple(shape)} in the file, "
             f"{spec.dtype} {spec.shape} in the manifest"
         )
+
+
+def check_options(
+    runtime: str, options: Mapping[str, str] | None, known: Sequence[str] = ()
+) -> None:
+    """Refuse options a runtime does not have, rather than ignore them.
+
+    Raises:
+        UsageError: names the first unknown one, and the known.
+    """
+    unknown = sorted((options or {}).keys() - set(known))
+    if unknown:
+        names = ", ".join(known) or "none"
+        raise UsageError(f"{runtime}: unknown option {unknown[0]!r}; known: {names}")
 
 
 def _axes(spec: TensorSpec) -> str:

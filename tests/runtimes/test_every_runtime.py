@@ -226,6 +226,13 @@ def test_a_damaged_file_is_one_line(models: Path, tmp_path: Path, runtime: str, 
 
 
 @pytest.mark.parametrize("runtime", TESTED)
+def test_unknown_options_are_refused(models: Path, runtime: str):
+    file = models / "oblong" / tiny_models.FILES[runtime][0]
+    with pytest.raises(UsageError, match=f"{runtime}: unknown option 'speed'; known: "):
+        open_session(runtime, [file], options={"speed": "high"})
+
+
+@pytest.mark.parametrize("runtime", TESTED)
 def test_it_is_quiet(models: Path, runtime: str, capfd):
     with open_tiny(models, runtime) as session, session.clone() as twin:
         session.run(tiny_models.inputs("oblong"))

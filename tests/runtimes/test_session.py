@@ -70,6 +70,11 @@ def test_what_does_not_fit_is_named(inputs, message: str):
     assert message in str(caught.value)
 
 
+def test_an_array_without_a_name_is_refused():
+    with pytest.raises(InputError, match="dict of arrays by name, got ndarray: give {'x': array}"):
+        session().run(X)  # type: ignore[arg-type]
+
+
 def test_subclasses_of_arrays_are_taken():
     assert session().run({"x": X.view(Sub), "n": N})["y"] == X.sum()
 
