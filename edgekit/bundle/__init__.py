@@ -11,9 +11,11 @@ schema.py    dataclasses <-> strict JSON, with the path of what is wrong
 reading.py   open_bundle: everything is verified before anything else sees a file
 writing.py   write_bundle: a temporary sibling, then one rename; never half a bundle
 checks.py    what a model file must look like before a runtime parses it
+agreement.py how equal is equal: relative error, and its bound per precision
 golden.py    golden.npz, byte for byte the same on every machine
 """
 
+from edgekit.bundle.agreement import PARITY_TOLERANCE, relative_error
 from edgekit.bundle.golden import Golden, golden_bytes
 from edgekit.bundle.manifest import (
     MANIFEST,
@@ -37,6 +39,7 @@ from edgekit.bundle.writing import write_bundle
 
 __all__ = [
     "MANIFEST",
+    "PARITY_TOLERANCE",
     "SCHEMA_VERSION",
     "Artifact",
     "Bundle",
@@ -55,5 +58,6 @@ __all__ = [
     "manifest_from_json",
     "manifest_to_json",
     "open_bundle",
+    "relative_error",
     "write_bundle",
 ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.bundle import Parity, TensorSpec
+from edgekit.bundle import Parity, TensorSpec, relative_error
 from edgekit.errors import GraphError, ParityError
 
 Tensors = dict[str, NDArray[np.generic]]
@@ -81,21 +81,6 @@ def _check_telling(output: str, values: Sequence[NDArray[np.generic]]) -> None:
             f"output {output!r} of the source model is zero for every input tried, "
             "so no artifact can be proven equal to it"
         )
-
-
-def relative_error(got: NDArray[np.generic], wanted: NDArray[np.generic]) -> float:
-    """``max|got - wanted| / max|wanted|`` in float64; infinite for NaN or another shape."""
-    if got.shape != wanted.shape:
-        return math.inf
-    if wanted.size == 0:
-        return 0.0
-    a, b = got.astype(np.float64), wanted.astype(np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return math.inf
-    difference, scale = float(np.max(np.abs(a - b))), float(np.max(np.abs(b)))
-    if scale == 0.0:
-        return 0.0 if difference == 0.0 else math.inf
-    return difference / scale
 
 
 def measure(function: Function, reference: Reference, *, tolerance: float) -> Parity:

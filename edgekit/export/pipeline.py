@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from edgekit.bundle import (
+    PARITY_TOLERANCE,
     Artifact,
     Manifest,
     Parity,
@@ -58,9 +59,6 @@ from edgekit.targets import GraphChoices, Target, get_target
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-# Largest max|a-b| / max|b| of an artifact against its source, per precision.
-PARITY_TOLERANCE = {"fp32": 1e-4}
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,21 @@ Not yet executed on a device: the tests run it against doubles of TensorRT and C
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from edgekit.bundle import Golden, TensorSpec, golden_bytes, open_bundle
+from edgekit.bundle import (
+    PARITY_TOLERANCE,
+    Golden,
+    TensorSpec,
+    golden_bytes,
+    open_bundle,
+    relative_error,
+)
 from edgekit.errors import BundleError, DeviceError, ParityError, UnknownNameError, UsageError
 from edgekit.runtimes import cudart
 from edgekit.runtimes.cudart import Cudart, Device
@@ -32,12 +37,6 @@ from edgekit.runtimes.trt_vendor import title, vendor
 
 Progress = Callable[[str], None]
 Array = npt.NDArray[Any]
-
-# Largest max|a-b| / max|b| of a plan against the golden output, per precision of the bundle.
-# fp32: the bound that every fp32 artifact meets on the host. Sums in another order and Winograd
-# convolutions move an output by some 1e-6, and TF32, which would move it by 1e-3, is off: an
-# error of 1e-4 is a wrong plan, not rounding.
-SELF_TEST_TOLERANCE = {"fp32": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -133,9 +132,9 @@ def tolerance_of(precision: str) -> float:
     Raises:
         UnknownNameError: a precision that this edgekit cannot prove.
     """
-    if precision not in SELF_TEST_TOLERANCE:
-        raise UnknownNameError("precision", precision, SELF_TEST_TOLERANCE, "Upgrade edgekit.")
-    return SELF_TEST_TOLERANCE[precision]
+    if precision not in PARITY_TOLERANCE:
+        raise UnknownNameError("precision", precision, PARITY_TOLERANCE, "Upgrade edgekit.")
+    return PARITY_TOLERANCE[precision]
 
 
 def prepare(
@@ -192,20 +191,6 @@ def find_gpu() -> tuple[Cudart, Device]:
     if count < 1:
         raise DeviceError("TensorRT needs an NVIDIA GPU, and this machine has none")
     return cuda, cuda.device()
-
-
-def relative_error(got: Array, wanted: Array) -> float:
-    """``max|got - wanted| / max|wanted|``; infinite for NaN, another shape, or all zeros."""
-    if got.shape != wanted.shape:
-        return math.inf
-    if wanted.size == 0:
-        return 0.0
-    a, b = got.astype(np.float64), wanted.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # inf - inf
-        difference, scale = float(np.max(np.abs(a - b))), float(np.max(np.abs(b)))
-    if difference == 0.0:
-        return 0.0
-    return difference / scale if scale > 0.0 and math.isfinite(difference / scale) else math.inf
 
 
 @dataclass(frozen=True)

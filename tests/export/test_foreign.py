@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 
 import edgekit
-from edgekit.export.parity import relative_error, sample_inputs
-from edgekit.export.pipeline import PARITY_TOLERANCE, export_onnx
+from edgekit.bundle import PARITY_TOLERANCE, relative_error
+from edgekit.export.parity import sample_inputs
+from edgekit.export.pipeline import export_onnx
 from tests.export.foreign_graphs import HAND_MADE, INPUT_SHAPES, MODULES, NAMES, write_foreign
 
 TOLERANCE = PARITY_TOLERANCE["fp32"]

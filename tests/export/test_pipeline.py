@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 import edgekit
-from edgekit.bundle import open_bundle
+from edgekit.bundle import PARITY_TOLERANCE, open_bundle
 from edgekit.errors import (
     GraphError,
     OutputExistsError,
@@ -33,7 +33,7 @@ from edgekit.errors import (
 )
 from edgekit.export import pipeline
 from edgekit.export.lowerings import LOWERINGS, Lowering
-from edgekit.export.pipeline import PARITY_TOLERANCE, export_model, export_onnx, export_zoo
+from edgekit.export.pipeline import export_model, export_onnx, export_zoo
 from edgekit.export.sources import ImageFacts
 from edgekit.models.zoo import VARIANTS
 from edgekit.targets import TARGETS
