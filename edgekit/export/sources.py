@@ -25,7 +25,7 @@ from edgekit.export.onnx_reference import onnx_function
 from edgekit.export.parity import Function, Reference, make_reference
 from edgekit.export.trace import trace
 from edgekit.export.user_onnx import InputShapes, load_onnx
-from edgekit.models.create import CreatedModel, create
+from edgekit.models.building import CreatedModel, create
 from edgekit.models.labels import labels_of
 from edgekit.models.zoo import get_variant
 from edgekit.profiling.counts import count_graph

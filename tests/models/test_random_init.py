@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekit.models.create import CreatedModel, create
+from edgekit.models.building import CreatedModel, create
 from edgekit.models.random_init import calibration_images, randomise, state_sha256
 from edgekit.models.zoo import VARIANTS
 

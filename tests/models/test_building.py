@@ -13,7 +13,7 @@ import torch
 
 from edgekit.errors import CheckpointError, DownloadError, UnknownNameError, UsageError
 from edgekit.models import zoo
-from edgekit.models.create import RANDOM_NOTE, create
+from edgekit.models.building import RANDOM_NOTE, create
 from edgekit.models.zoo import VARIANTS, Variant, Weights
 from tests.models import fill_rule
 from tests.models.web_server import serving
