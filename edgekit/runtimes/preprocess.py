@@ -116,7 +116,7 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         raise InputError(f"{name} is empty: {image.size[0]} x {image.size[1]} pixels")
     try:
         with _pillow_warnings(optional.require(_MODULES["Image"], _FEATURE)):
-            image.load()
+            # Reads the orientation, then the pixels; older Pillows cannot do it the other way.
             return _to_rgb(ops.exif_transpose(image))
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
