@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Largest relative error of an artifact against its source, per precision.
 # fp32: sums in another order and Winograd convolutions move an output by some 1e-6, and TF32,
@@ -19,6 +21,8 @@ def relative_error(got: NDArray[np.generic], wanted: NDArray[np.generic]) -> flo
     Infinite for another shape, for NaN or Inf on either side, and for anything but zeros where
     zeros are wanted.
     """
+    import numpy as np  # late: opening a bundle's manifest needs none
+
     if got.shape != wanted.shape:
         return math.inf
     if wanted.size == 0:
