@@ -13,7 +13,6 @@ writing.py   write_bundle: a temporary sibling, then one rename; never half a bu
 checks.py    what a model file must look like before a runtime parses it
 agreement.py how equal is equal: relative error, and its bound per precision
 golden.py    golden.npz, byte for byte the same on every machine
-agreement.py how equal two tensors are, and how equal they must be
 """
 
 from edgekit.bundle.agreement import PARITY_TOLERANCE, relative_error
