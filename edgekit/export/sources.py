@@ -247,7 +247,8 @@ def _weights_facts(created: CreatedModel) -> WeightsFacts:
         source=info.source,
         sha256=info.sha256,
         random=info.random,
-        licence="" if info.random or released is None else released.licence,
+        # A user's own checkpoint is under whatever licence its author chose.
+        licence=released.licence if released and info.source == released.url else "",
         note=info.note,
     )
 
