@@ -11,6 +11,7 @@ either collapse, and an operator emitted twice with the same inputs exists once.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,8 +34,9 @@ Emitter = Callable[["Emission", Op], Held | Sequence[Held]]
 
 # GATHER along the last axis copies element by element. Below this mean length of contiguous
 # runs, moving the axis to the front, gathering rows and moving it back is cheaper; above it
-# SLICE + CONCATENATION is (x86, AVX-512: 14x14x96 in two runs 5.5 against 6.8 us, 28x28x32
-# 10 against 8.9, 112x112x6 146 against 28).
+# SLICE + CONCATENATION is. Microseconds of slices against rows on x86 (AVX-512, LiteRT 2.3):
+# 28x28x64 in runs of 32: 6.1, 8.2; of 16: 12.9, 9.7; 14x14x96 in runs of 24: 3.7, 3.8;
+# 7x7x384 in runs of 96: 2.7, 4.6; 56x56x24 in runs of 12: 30, 12.
 _LONG_RUN = 32
 
 # Operators with two inputs that clamp their own result.
@@ -72,6 +74,8 @@ class Emission:
                     f"{held.shape}, but the graph says {value.name!r} is {value.dtype} "
                     f"{value.shape}: infer its shapes anew, or report this"
                 )
+            if held.tensor.source is not None:
+                held.tensor.name = value.name  # what profilers and viewers show
             self._held[value] = held
 
     def held(self, value: Value) -> Held:
@@ -240,6 +244,8 @@ class Emission:
 
     def reshape_value(self, held: Held, shape: Shape) -> Held:
         """ONNX ``Reshape``: the order is kept as far as the shape allows."""
+        if math.prod(held.shape) != math.prod(shape):
+            raise GraphError(f"tflite: {held.tensor.name!r} cannot be reshaped to {shape}")
         before, after = reshaped_order(held.order, held.shape, shape)
         tensor = self.in_order(held, before)
         return Held(self.reshape(tensor, stored_shape(shape, after)), after)

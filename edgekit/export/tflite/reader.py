@@ -190,11 +190,14 @@ class _Reader:
 
 def _variable(value: ir.Value) -> Value:
     if value.shape is None or not value.shape.is_static():
-        shape = "unknown" if value.shape is None else str(value.shape)
+        node, shape = value.producer(), "unknown" if value.shape is None else str(value.shape)
+        maker = f", which {node.op_type} {node.name!r} computes," if node is not None else ""
         raise GraphError(
-            f"tflite: the shape of {value.name!r} is not static ({shape}): export with fixed "
-            "input shapes"
+            f"tflite: the shape of {value.name!r}{maker} is not static ({shape}): export with "
+            "fixed input shapes"
         )
+    if 0 in value.shape.dims:
+        raise GraphError(f"tflite: {value.name!r} has no elements: {value.shape}")
     dtype = "unknown" if value.dtype is None else value.dtype.numpy().name
     if dtype not in TENSOR_TYPES:
         raise unsupported_dtype(str(value.name), dtype)

@@ -71,7 +71,7 @@ def test_a_clamp_is_done_by_what_it_clamps(producer, code, clamp):
 
 
 def test_other_bounds_are_operators_of_their_own():
-    assert lowered("a = Add x addend", "y = Clip a zero one") == ["ADD", "RELU_0_TO_1"]
+    assert lowered("a = Add x addend", "y = Clip a zero one") == ["ADD", "RELU", "MINIMUM"]
     assert lowered("a = Add x addend", "y = Clip a minus third") == ["ADD", "MAXIMUM", "MINIMUM"]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -100,3 +103,26 @@ def test_any_transposed_convolution(example):
     bias = Const(noise(3 * attributes["group"], seed=2))
     model, feeds = single("ConvTranspose", [x, Const(weights), bias], **attributes)
     check(model, feeds, tolerance=TOLERANCE)
+
+
+# What torch's interpolate is exported to: nearest, nearest-exact, bilinear, and with corners.
+RESIZES = [
+    ("nearest", "asymmetric", "floor"),
+    ("nearest", "half_pixel", "round_prefer_floor"),
+    ("linear", "half_pixel", "floor"),
+    ("linear", "pytorch_half_pixel", "floor"),
+    ("linear", "align_corners", "floor"),
+]
+
+
+@pytest.mark.parametrize(("mode", "coordinates", "rounding"), RESIZES)
+def test_any_resizing(mode, coordinates, rounding):
+    attributes = {
+        "mode": mode,
+        "coordinate_transformation_mode": coordinates,
+        "nearest_mode": rounding,
+    }
+    for size, out in itertools.product(range(1, 9), range(1, 11)):
+        sizes = Const(np.asarray([1, 2, out, 3]))
+        model, feeds = single("Resize", [noise(1, 2, size, 3), None, None, sizes], **attributes)
+        check(model, feeds, tolerance=TOLERANCE)

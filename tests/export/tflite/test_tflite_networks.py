@@ -16,7 +16,7 @@ from torch import nn
 
 from edgekit.export.tflite import lower_tflite
 from edgekit.export.trace import trace
-from edgekit.models.create import create
+from edgekit.models.building import create
 from tests.export.tflite.comparing import check, noise
 
 TOLERANCE = 1e-5

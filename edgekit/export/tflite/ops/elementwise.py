@@ -51,13 +51,9 @@ _BROADCASTING = {
     "Sum": "ADD",
 }
 
-# Clip bounds that are an operator; all others are MAXIMUM and MINIMUM.
-_CLIPS = {
-    (0.0, math.inf): "RELU",
-    (0.0, 1.0): "RELU_0_TO_1",
-    (0.0, 6.0): "RELU6",
-    (-1.0, 1.0): "RELU_N1_TO_1",
-}
+# Clip bounds that are an operator; all others are MAXIMUM and MINIMUM. RELU_0_TO_1 is left
+# out: XNNPACK does not take it, and old runtimes do not know it.
+_CLIPS = {(0.0, math.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 
 Formula = Callable[[Emission, Op, Tensor], Tensor]
 
@@ -131,7 +127,10 @@ def _as_held(result: object) -> Held:
 
 
 def _clip(e: Emission, op: Op, x: Tensor) -> Tensor:
-    low, high = clip_bounds(op)
+    return _clamp(e, x, *clip_bounds(op))
+
+
+def _clamp(e: Emission, x: Tensor, low: float, high: float) -> Tensor:
     if (low, high) in _CLIPS and x.dtype == np.float32:
         return e.unary(_CLIPS[low, high], x)
     if low == 0.0 and x.dtype == np.float32:
@@ -147,7 +146,7 @@ def _hard_sigmoid(e: Emission, op: Op, x: Tensor) -> Tensor:
     if np.float32(slope) == np.float32(1 / 6):  # relu6(x + 3) / 6, the form of its definition
         clamped = e.binary("ADD", x, 6 * offset, activation="RELU6")
         return e.binary("MUL", clamped, 1 / 6)
-    return e.unary("RELU_0_TO_1", e.binary("ADD", e.binary("MUL", x, slope), offset))
+    return _clamp(e, e.binary("ADD", e.binary("MUL", x, slope), offset), 0.0, 1.0)
 
 
 def _leaky_relu(e: Emission, op: Op, x: Tensor) -> Tensor:

@@ -18,15 +18,18 @@ from edgekit.export.tflite.layout import Held
 from edgekit.export.tflite.reader import Op
 from edgekit.export.tflite.schema import Array, Tensor
 
-# (out size, in size, ONNX scale) -> input position of each output element.
-_POSITIONS: dict[str, Callable[[int, int, float], Array]] = {
-    "half_pixel": lambda out, size, scale: (np.arange(out) + 0.5) / scale - 0.5,
+_HALF = np.float32(0.5)
+
+# (output elements, input size, ONNX scale) -> input position of each. In float32, as ONNX
+# Runtime computes it: where two elements are equally near, rounding decides.
+_POSITIONS: dict[str, Callable[[Array, int, np.float32], Array]] = {
+    "half_pixel": lambda out, size, scale: (out + _HALF) / scale - _HALF,
     "pytorch_half_pixel": lambda out, size, scale: (
-        (np.arange(out) + 0.5) / scale - 0.5 if out > 1 else np.zeros(1)
+        (out + _HALF) / scale - _HALF if out.size > 1 else np.zeros(1)
     ),
-    "asymmetric": lambda out, size, scale: np.arange(out) / scale,
+    "asymmetric": lambda out, size, scale: out / scale,
     "align_corners": lambda out, size, scale: (
-        np.arange(out) * (size - 1) / (out - 1) if out > 1 else np.zeros(1)
+        out * np.float32(size - 1) / np.float32(out.size - 1) if out.size > 1 else np.zeros(1)
     ),
 }
 
@@ -55,9 +58,11 @@ class _Mode:
 
     def nearest(self, out: int, size: int) -> Array:
         """Input element of each output element."""
-        scale = (size - 1) / (out - 1) if self.align_corners and out > 1 else size / out
-        positions = (np.arange(out) + (0.5 if self.half_pixel else 0.0)) * scale
-        rounded: Array = np.floor(positions + 0.5 if self.align_corners else positions)
+        aligned = self.align_corners and out > 1
+        scale = np.float32(size - 1 if aligned else size) / np.float32(out - 1 if aligned else out)
+        offset = _HALF if self.half_pixel else np.float32(0)
+        positions = (np.arange(out, dtype=np.float32) + offset) * scale
+        rounded: Array = np.floor(positions + _HALF if self.align_corners else positions)
         return np.minimum(rounded, size - 1)
 
 
@@ -116,16 +121,17 @@ def _positions(op: Op, size: tuple[int, ...], out: tuple[int, ...]) -> list[Arra
     if name not in _POSITIONS:
         raise op.refusal(f"its coordinate mode is {name!r}", f"use one of {', '.join(_POSITIONS)}")
     scales = _scales(op, size, out)
-    return [_POSITIONS[name](o, n, s) for o, n, s in zip(out, size, scales, strict=True)]
+    sizes = zip(out, size, scales, strict=True)
+    return [_POSITIONS[name](np.arange(o, dtype=np.float32), n, s) for o, n, s in sizes]
 
 
-def _scales(op: Op, size: tuple[int, ...], out: tuple[int, ...]) -> list[float]:
+def _scales(op: Op, size: tuple[int, ...], out: tuple[int, ...]) -> list[np.float32]:
     """The scales as given: with them ONNX's positions differ from those of out / in."""
     if op.has(2) and op.value(2).shape != (0,):
-        given = [float(scale) for scale in op.constant(2, "scales")]
+        given = list(op.constant(2, "scales"))
         if len(given) == len(op.value(0).shape):
-            return [*([1.0] * (len(size) - len(given) + 2)), *given[2:]]
-    return [o / n for o, n in zip(out, size, strict=True)]
+            return [*([np.float32(1)] * (len(size) - len(given) + 2)), *given[2:]]
+    return [np.float32(o) / np.float32(n) for o, n in zip(out, size, strict=True)]
 
 
 def _agree(a: Array, b: Array, size: int) -> bool:
