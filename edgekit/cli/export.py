@@ -184,7 +184,8 @@ def _print_facts(result: ExportResult, console: Console) -> None:
     for skipped in manifest.skipped:
         console.print(f"{skipped.runtime}: {skipped.reason}")
     for record in (*manifest.passes, *(p for a in manifest.artifacts for p in a.passes)):
-        console.note(f"pass {record.name}: {record.modified} changed")
+        if record.modified or record.notes:
+            console.note(f"pass {record.name}: {record.modified} changed")
         for note in record.notes:
             console.note(f"  {note}")
     console.print(f"weights: {manifest.weights.source}")
