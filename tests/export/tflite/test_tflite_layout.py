@@ -206,6 +206,31 @@ def test_how_often_data_moves(shape, steps, count):
     assert transposes(model) == count
 
 
+def test_mixing_the_channels_of_a_map_by_a_computed_matrix_moves_no_data():
+    nodes = [
+        helper.make_node("Reshape", ["x", "flat"], ["f"]),
+        helper.make_node("MatMul", ["m", "f"], ["p"]),
+        helper.make_node("Reshape", ["p", "map"], ["y"]),
+    ]
+    feeds = {"x": noise(2, 4, 5, 6), "m": noise(2, 3, 4)}
+    shapes = {"flat": np.asarray([2, 4, 30]), "map": np.asarray([2, 3, 5, 6])}
+    model = graph(nodes, feeds, shapes, ["y"])
+    assert check(model, feeds, tolerance=1e-5) == ["RESHAPE", "BATCH_MATMUL", "RESHAPE"]
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
+def test_a_product_with_a_transposed_matrix(op):
+    nodes = [
+        helper.make_node("Transpose", ["k"], ["t"], perm=[1, 0]),
+        helper.make_node(op, ["q", "t"], ["p"]),
+        helper.make_node("Softmax", ["p"], ["y"]),
+    ]
+    for rows in (5, 9):
+        feeds = {"q": noise(5, 4), "k": noise(rows, 4, seed=1)}
+        operators = check(graph(nodes, feeds, {}, ["y"]), feeds, tolerance=1e-5)
+        assert "BATCH_MATMUL" in operators
+
+
 def test_two_permutations_of_channels_share_their_transpositions():
     nodes = [
         helper.make_node("Gather", ["x", "p"], ["a"], axis=1),

@@ -48,6 +48,7 @@ REFUSED = [
     ("TopK", [MAP, ints(2)], {"outputs": 2, "largest": 0}, "the smallest elements. negate"),
     ("GatherND", [MAP, Const(np.asarray([[0]], np.int64))], {"batch_dims": 1}, "has batch_dims"),
     ("MatMul", [noise(1, 1, 1, 1, 2, 2), noise(2, 2)], {}, "stacks of more than 5 axes"),
+    ("MatMul", [np.ones((2, 2), np.int32)] * 2, {}, "'in0' is int32. multiply float32 matrices"),
     ("QuantizeLinear", [MAP, Const(np.float32(0.1)), Const(np.int8(0))], {}, "no such operator"),
     ("Pow", [MAP, np.asarray([2, 3, 2, 3, 2, 3], np.int32)], {}, "base and exponent differ"),
 ]

@@ -12,11 +12,13 @@ from edgekit.export.tflite.ops.pooling import EMITTERS as POOLING
 from edgekit.export.tflite.ops.reduction import EMITTERS as REDUCTION
 from edgekit.export.tflite.ops.resizing import EMITTERS as RESIZING
 from edgekit.export.tflite.ops.shaping import EMITTERS as SHAPING
+from edgekit.export.tflite.ops.upsampling import EMITTERS as UPSAMPLING
 
 # ONNX operator -> its emitter. Families of one form are rows in their file.
 EMITTERS: dict[str, Emitter] = {
     **ELEMENTWISE,
     **CONVOLUTION,
+    **UPSAMPLING,
     **POOLING,
     **LINEAR,
     **NORMALIZATION,

@@ -73,22 +73,22 @@ def _formula(formula: Formula) -> Emitter:
 
 
 def _broadcasting(code: str) -> Emitter:
-    def emit(e: Emission, op: Op) -> Held:
-        tensors, order = e.together([op.value(i) for i in range(len(op.inputs))])
-        dtype = op.output().dtype
-        *head, last = tensors
-        if not head:
-            return Held(e.activate(last, op.activation), order)
-        result = functools.reduce(lambda a, b: e.binary(code, a, b), head)
-        result = e.binary(code, result, last, dtype=dtype, activation=op.activation)
-        return Held(result, order)
+    return lambda e, op: _combined(e, op, code)
 
-    return emit
+
+def _combined(e: Emission, op: Op, code: str) -> Held:
+    """All inputs of ``op``, combined from the left; the last step clamps the result."""
+    tensors, order = e.together([op.value(i) for i in range(len(op.inputs))])
+    *head, last = tensors
+    if not head:
+        return Held(e.activate(last, op.activation), order)
+    result = functools.reduce(lambda a, b: e.binary(code, a, b), head)
+    dtype = op.output().dtype
+    return Held(e.binary(code, result, last, dtype=dtype, activation=op.activation), order)
 
 
 def _mean(e: Emission, op: Op) -> Held:
-    total = _broadcasting("ADD")(e, op)
-    assert isinstance(total, Held)
+    total = _combined(e, op, "ADD")
     return Held(e.binary("MUL", total.tensor, 1 / len(op.inputs)), total.order)
 
 
@@ -105,7 +105,7 @@ def _pow(e: Emission, op: Op) -> Held:
         return Held(_power(e, held.tensor, float(exponent.data.reshape(()))), held.order)
     if exponent.dtype != op.value(0).dtype:
         raise op.refusal("base and exponent differ in dtype", "cast the exponent")
-    return _as_held(_broadcasting("POW")(e, op))
+    return _combined(e, op, "POW")
 
 
 def _power(e: Emission, x: Tensor, exponent: float) -> Tensor:
@@ -119,11 +119,6 @@ def _power(e: Emission, x: Tensor, exponent: float) -> Tensor:
         code = simple[exponent]
         return x if code is None else e.unary(code, x)
     return e.binary("POW", x, exponent)
-
-
-def _as_held(result: object) -> Held:
-    assert isinstance(result, Held)
-    return result
 
 
 def _clip(e: Emission, op: Op, x: Tensor) -> Tensor:
