@@ -13,7 +13,9 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraint
 BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targets.py bundle \
         runtimes profiling cli models/__init__.py models/zoo.py models/labels.py)
 
-BENCHES = import_time export_time run_overhead graph_forms vs_onnx2tf
+BENCHES = import_time export_time run_overhead graph_forms
+# Our TFLite files beside onnx2tf's, where that is installed apart: make bench ONNX2TF=PATH
+ONNX2TF ?=
 
 .PHONY: demo test lint types bench clean
 
@@ -33,6 +35,7 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	set -e; for each in $(BENCHES); do $(BIN)/python benchmarks/$$each.py; done
+	test -z "$(ONNX2TF)" || $(BIN)/python benchmarks/vs_onnx2tf.py --onnx2tf "$(ONNX2TF)"
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -79,7 +79,9 @@ def preprocess(image: Image.Image, rule: Preprocessing) -> npt.NDArray[np.float3
     """
     resized = image.resize(_resized(image.size, rule.resize), _filter(rule.interpolation))
     pixels = np.asarray(resized.crop(_crop_box(resized.size, rule.crop)))  # (H, W, 3)
-    return _normalise(pixels, rule.mean, rule.std).transpose(2, 0, 1)[None]
+    nhwc = _normalise(pixels, rule.mean, rule.std)[None]
+    nchw: npt.NDArray[np.float32] = nhwc.transpose(0, 3, 1, 2)
+    return nchw
 
 
 # ---- reading ---------------------------------------------------------------------------------

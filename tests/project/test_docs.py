@@ -10,9 +10,8 @@ import pytest
 
 import edgekit
 from edgekit import cli, errors
-from edgekit.bundle import Manifest
+from edgekit.bundle import PARITY_TOLERANCE, Manifest
 from edgekit.cli import VERBS
-from edgekit.export.pipeline import PARITY_TOLERANCE
 from edgekit.models.zoo import VARIANTS
 from edgekit.runtimes import RUNTIMES
 from edgekit.targets import TARGETS
