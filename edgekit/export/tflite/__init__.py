@@ -19,7 +19,7 @@ import onnx_ir as ir
 from edgekit.export.tflite.emission import Emission
 from edgekit.export.tflite.fuse import fuse
 from edgekit.export.tflite.layout import Held
-from edgekit.export.tflite.ops import EMITTERS
+from edgekit.export.tflite.ops import emitter
 from edgekit.export.tflite.reader import Op, read
 
 __all__ = ["lower_tflite"]
@@ -46,15 +46,10 @@ def lower_tflite(model: ir.Model) -> bytes:
 
 
 def _emit(emission: Emission, op: Op) -> list[Held]:
-    if op.type not in EMITTERS:
-        raise op.refusal(
-            "the TFLite lowering has no such operator",
-            "write the model without it, or leave this runtime out (--skip litert)",
-        )
-    results = EMITTERS[op.type](emission, op)
-    if isinstance(results, Held):
-        # Further outputs (a Dropout's mask) are None unless somebody reads them.
-        if any(value is not None for value in op.outputs[1:]):
-            raise op.refusal("its second output is used", "use the first only")
-        return [results, *([results] * (len(op.outputs) - 1))]
-    return list(results)
+    results = emitter(op)(emission, op)
+    if not isinstance(results, Held):
+        return list(results)
+    # Further outputs (a Dropout's mask) are None unless somebody reads them.
+    if any(value is not None for value in op.outputs[1:]):
+        raise op.refusal("its second output is used", "use the first only")
+    return [results] * len(op.outputs)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # its usual name
 from torch import nn
 
+from edgekit.export.passes import CANONICAL, run_passes
 from edgekit.export.tflite import lower_tflite
 from edgekit.export.trace import trace
 from edgekit.models.building import create
@@ -198,6 +199,15 @@ def test_micronet_as_traced(variant):
     feeds = {"in0": noise(1, 3, 224, 224)}
     operators = check(micronet(variant), feeds, tolerance=1e-4)
     # Transpositions come in pairs around a permutation of channels, and from nothing else.
+    assert operators.count("TRANSPOSE") <= 2 * operators.count("GATHER")
+
+
+@pytest.mark.parametrize("variant", ["m0", "m1", "m2", "m3"])
+def test_micronet_as_the_canonical_graph(variant):
+    canonical, _ = run_passes(micronet(variant), CANONICAL)
+    operators = check(canonical, {"in0": noise(1, 3, 224, 224)}, tolerance=1e-4)
+    # The gates are convolutions on the pooled map: one reshape is left, before the classifier.
+    assert operators.count("RESHAPE") == 1
     assert operators.count("TRANSPOSE") <= 2 * operators.count("GATHER")
 
 

@@ -9,6 +9,8 @@ from onnx import TensorProto, helper
 
 from edgekit.errors import GraphError, UnsupportedOperatorError
 from edgekit.export.tflite import lower_tflite
+from edgekit.export.tflite.ops import EMITTERS, REFUSED, emitter
+from edgekit.export.tflite.reader import Op, Value
 from tests.export.tflite.comparing import Const, graph, noise, single
 
 MAP = noise(1, 4, 6, 6)
@@ -20,7 +22,7 @@ def ints(*values: int) -> Const:
     return Const(np.asarray(values, np.int64))
 
 
-REFUSED = [
+SETTINGS = [
     ("Conv", [MAP, noise(4, 4, 3, 3)], {}, "weights 'in1' are computed at run time"),
     ("Conv", [noise(1, 2, 3, 4, 5), Const(noise(2, 2, 1, 1, 1))], {}, "has 5 axes and only 1-D"),
     ("ConvTranspose", [MAP, noise(4, 4, 3, 3)], {}, "weights 'in1' are computed at run time"),
@@ -49,12 +51,18 @@ REFUSED = [
     ("GatherND", [MAP, Const(np.asarray([[0]], np.int64))], {"batch_dims": 1}, "has batch_dims"),
     ("MatMul", [noise(1, 1, 1, 1, 2, 2), noise(2, 2)], {}, "stacks of more than 5 axes"),
     ("MatMul", [np.ones((2, 2), np.int32)] * 2, {}, "'in0' is int32. multiply float32 matrices"),
-    ("QuantizeLinear", [MAP, Const(np.float32(0.1)), Const(np.int8(0))], {}, "no such operator"),
+    (
+        "QuantizeLinear",
+        [MAP, Const(np.float32(0.1)), Const(np.int8(0))],
+        {},
+        "8-bit graphs are not lowered to",
+    ),
+    ("Einsum", [noise(2, 3), noise(3, 2)], {"equation": "ij,jk->ik"}, "write it as Transpose"),
     ("Pow", [MAP, np.asarray([2, 3, 2, 3, 2, 3], np.int32)], {}, "base and exponent differ"),
 ]
 
 
-@pytest.mark.parametrize(("op", "inputs", "attributes", "why"), REFUSED)
+@pytest.mark.parametrize(("op", "inputs", "attributes", "why"), SETTINGS)
 def test_a_refusal_names_operator_node_and_reason(op, inputs, attributes, why):
     model, _ = single(op, inputs, **attributes)
     with pytest.raises(UnsupportedOperatorError, match=why) as caught:
@@ -62,6 +70,14 @@ def test_a_refusal_names_operator_node_and_reason(op, inputs, attributes, why):
     assert (caught.value.lowering, caught.value.op_type) == ("tflite", op)
     assert caught.value.node == "the_node"
     assert f"tflite: {op} at node 'the_node'" in str(caught.value)
+
+
+@pytest.mark.parametrize("op", REFUSED)
+def test_what_is_left_out_on_purpose_says_what_to_do(op):
+    x = Value("x", (2, 3), np.dtype(np.float32))
+    with pytest.raises(UnsupportedOperatorError, match=f"{op} at node 'n' .*{REFUSED[op][1]}"):
+        emitter(Op(op, "n", (x,), (x,)))
+    assert op not in EMITTERS
 
 
 def test_a_refusal_names_the_module_that_made_the_node():
