@@ -189,8 +189,8 @@ def _print_facts(result: ExportResult, console: Console) -> None:
         for note in record.notes:
             console.note(f"  {note}")
     console.print(f"weights: {manifest.weights.source}")
-    if manifest.weights.random:
-        console.warn(manifest.weights.note or "RANDOM weights: for latency, not for predictions")
+    for warning in result.warnings:
+        console.warn(warning)
 
 
 def _next_command(result: ExportResult) -> str:

@@ -63,10 +63,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Where the bundle is and what it says of itself."""
+    """Where the bundle is, what it says of itself, and what the user must be told."""
 
     path: Path
     manifest: Manifest
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def export_source(source: Source, order: Order) -> ExportResult:
     write_bundle(order.out, manifest, contents, force=order.force)
     # Read back through the door that users take, checksums and all.
     with open_bundle(order.out) as bundle:
-        return ExportResult(order.out, bundle.manifest)
+        return ExportResult(order.out, bundle.manifest, source.warnings)
 
 
 def _order(

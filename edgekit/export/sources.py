@@ -50,6 +50,7 @@ class Source:
     outputs: tuple[TensorSpec, ...]
     preprocessing: Preprocessing | None
     labels: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def zoo_source(
         outputs=outputs,
         preprocessing=_preprocessing((size, size), variant.mean, variant.std),
         labels=labels_of(variant, created.num_classes),
+        warnings=tuple(text for text in (created.weights.note, created.weights.why) if text),
     )
 
 

@@ -29,12 +29,15 @@ class WeightsInfo:
         sha256: of the checkpoint file; of the drawn values if random.
         random: no training is behind them.
         note: what the user must be told, or "".
+        why: why random weights were taken though others were wanted, or "". It is of this run
+            and this machine, and has no place in a manifest.
     """
 
     source: str
     sha256: str
     random: bool
     note: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,5 +112,6 @@ def _load(module: nn.Module, found: Located) -> WeightsInfo:
 
 def _randomise(module: nn.Module, size: int, seed: int, why: str) -> WeightsInfo:
     randomise(module, calibration_images(calibration_count(size), size), seed)
-    note = f"{RANDOM_NOTE} ({why.rstrip('.')})" if why else RANDOM_NOTE
-    return WeightsInfo(f"random, seed {seed}", state_sha256(module), random=True, note=note)
+    return WeightsInfo(
+        f"random, seed {seed}", state_sha256(module), random=True, note=RANDOM_NOTE, why=why
+    )

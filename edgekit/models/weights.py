@@ -169,7 +169,7 @@ def _cached_or_fetched(url: str, source: str, limits: Limits, sha256: str | None
     path = cache_folder() / cache_name(url)
     recorded = _recorded_sha256(path)
     if recorded is not None and sha256 in (None, recorded):
-        return Located(path, source, recorded, f"from the cache: {path.name}")
+        return Located(path, source, recorded)
     if is_offline():
         raise DownloadError(
             f"{public_url(url)} is not in the cache and EDGEKIT_OFFLINE is set: unset it, or "
