@@ -63,5 +63,7 @@ def test_an_opset_the_exporter_ignored_is_an_error(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_module_that_fails_is_named_by_its_root_cause() -> None:
-    with pytest.raises(GraphError, match="cannot be traced to ONNX: .*must have same reduction dim"):
+    with pytest.raises(
+        GraphError, match="cannot be traced to ONNX: .*must have same reduction dim"
+    ):
         trace(nn.Linear(3, 4), [torch.zeros(1, 5)], ["x"], ["y"], opset=18)
