@@ -108,18 +108,14 @@ class Stem(nn.Module):
     def __init__(self, groups: tuple[int, int]) -> None:
         super().__init__()
         first, total = groups[0], groups[0] * groups[1]
-        conv = nn.Sequential(
+        convs = ConvNorm(
             nn.Conv2d(3, first, (3, 1), (2, 1), (1, 0), bias=False),
-            nn.BatchNorm2d(first),
             nn.Conv2d(first, total, (1, 3), (1, 2), (0, 1), groups=first, bias=False),
-            nn.BatchNorm2d(total),
-            Shuffle(first),
         )
-        # The published keys have one more level than the computation needs.
-        self.stem = nn.Sequential(nn.ModuleDict({"conv": conv}), nn.ReLU6())
+        self.stem = nn.Sequential(convs, Shuffle(first), nn.ReLU6())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.stem[1](self.stem[0]["conv"](x))
+        return self.stem(x)
 
 
 class Shuffle(nn.Module):
@@ -195,9 +191,8 @@ class ShiftMax(nn.Module):
         theta = (self.fc(x.mean((2, 3))) - 0.5) * 4.0
         shifted = x[:, self.index]
         terms = []
-        for k, (a, s) in enumerate(
-            zip(*[theta.view(b, -1, c, 1, 1).unbind(1)[i::2] for i in (0, 1)])
-        ):
+        for k in range(self.branches):
+            a, s = theta.view(b, -1, c, 1, 1).unbind(1)[2 * k : 2 * k + 2]
             terms.append(x * (a + self.init_a[k]) + shifted * (s + self.init_b[k]))
         return terms[0] if len(terms) == 1 else torch.max(terms[0], terms[1])
 

@@ -20,10 +20,11 @@ from edgekit.export.passes.clean import (
 from edgekit.export.passes.coefficients import HoistOverSplit, TileOffsets
 from edgekit.export.passes.gates import GlobalPool, LiftGates
 from edgekit.export.passes.infra import GraphPass, PassResult, run_passes
+from edgekit.export.passes.merge_groups import MergeGroups
 from edgekit.export.passes.movement import ConcatToGather, SimplifyMovement, SlicesToSplit
-from edgekit.export.passes.multiplier import DepthMultiplier, GroupedToDense
+from edgekit.export.passes.multiplier import DepthMultiplier
 from edgekit.export.passes.order import ChannelOrder
-from edgekit.export.passes.permutations import ActivateFirst, PermuteWeights
+from edgekit.export.passes.permutations import ActivateFirst, ActivateParts, PermuteWeights
 from edgekit.targets import GraphChoices
 
 __all__ = ["CANONICAL", "GraphPass", "PassResult", "choice_passes", "run_passes"]
@@ -61,12 +62,18 @@ CANONICAL: tuple[GraphPass, ...] = (
 def choice_passes(choices: GraphChoices) -> tuple[GraphPass, ...]:
     """The passes that give a canonical graph the form ``choices`` asks for, in order."""
     passes: list[GraphPass] = []
-    if choices.split_multiplier:
-        passes.append(DepthMultiplier(choices.max_repeated, choices.max_dense))
-    if choices.dense_outputs:
-        passes.append(GroupedToDense(choices.dense_outputs, choices.dense_pixels))
-    if choices.order_costs:  # after the two: it absorbs the Gathers and has dense convolutions
-        passes.append(ChannelOrder(choices.order_costs, choices.max_runs))
+    if choices.depth_multiplier:
+        passes += [
+            DepthMultiplier(choices.costs),
+            ActivateFirst(),  # it leaves Gathers and Concats between convolutions and clamps
+            ActivateParts(),
+        ]
+    if choices.channel_order:  # after DepthMultiplier: it absorbs the Gathers
+        passes.append(ChannelOrder(choices.costs))
+    if choices.merge_groups:  # after the order, which only counts on them
+        passes.append(MergeGroups(choices.costs))
     if choices.tile_below:  # after the order: a tiled constant would be reordered as a whole
         passes.append(TileOffsets(choices.tile_below))
+    if passes:
+        passes.append(DeduplicateInitializers())
     return tuple(passes)

@@ -1,10 +1,10 @@
 """Activations in the one form that every runtime has a kernel for.
 
-    x * relu6(x + 3) / 6       HardSwish(x)
-    relu6(x + 3) / 6           HardSigmoid(x, alpha=1/6, beta=1/2)
-    hard sigmoid of a Conv     Clip(0, 1) of the Conv, its slope and offset in the weights
-    min(max(x, 0), 6)          Clip(x, 0, 6)
-    clip(x, 0, inf)            Relu(x)
+x * relu6(x + 3) / 6       HardSwish(x)
+relu6(x + 3) / 6           HardSigmoid(x, alpha=1/6, beta=1/2)
+hard sigmoid of a Conv     Clip(0, 1) of the Conv, its slope and offset in the weights
+min(max(x, 0), 6)          Clip(x, 0, 6)
+clip(x, 0, inf)            Relu(x)
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _close(a: float, b: float) -> bool:
 
 @dataclass(frozen=True)
 class Clamp:
-    """``min(max(slope * source + offset, low), high)``"""
+    """``min(max(slope * source + offset, low), high)``."""
 
     source: ir.Value
     slope: float
@@ -104,7 +104,11 @@ class NormaliseClip(NodePass):
 
     def rewrite_node(self, node: ir.Node) -> bool | str:
         clamp = as_clamp(node) or _as_extremum(node)
-        if clamp is None or not is_float(clamp.source) or shape(clamp.source) != shape(node.outputs[0]):
+        if (
+            clamp is None
+            or not is_float(clamp.source)
+            or shape(clamp.source) != shape(node.outputs[0])
+        ):
             return False
         inner = producer(clamp.source, "Relu", "Clip")
         first = as_clamp(inner)

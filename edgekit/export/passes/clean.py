@@ -76,16 +76,16 @@ class FoldConstants(NodePass):
         present = [value for value in node.inputs if value is not None]
         if node.op_type in _NEVER_FOLDED or any(constant(value) is None for value in present):
             return False
-        if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+        if any(
+            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for a in node.attributes.values()
+        ):
             return False
         if any(value.is_graph_output() for value in node.outputs):
             return False
-        if node.op_type == "Constant":
-            contents = [constant(node.outputs[0])]
-        else:
-            contents = evaluate(node)
+        contents = evaluate(node)
         bytes_in = sum(value.const_value.nbytes for value in present if value.const_value)
-        bytes_out = sum(np.asarray(c).nbytes for c in contents)
+        bytes_out = sum(array.nbytes for array in contents)
         if bytes_out > max(_FOLDED_BYTES_CAP, bytes_in):
             return f"the constant would grow from {bytes_in} to {bytes_out} bytes"
         builder = Builder(node)
@@ -173,9 +173,7 @@ _NO_OPS: dict[str, Callable[[ir.Node, ir.Value], bool]] = {
     "Expand": _same_shape,
     "Pad": _same_shape,
     "Tile": _same_shape,
-    "Transpose": lambda node, x: (
-        attribute(node, "perm") == tuple(range(len(shape(x))))
-    ),
+    "Transpose": lambda node, x: attribute(node, "perm") == tuple(range(len(shape(x)))),
     "Slice": lambda node, x: _same_shape(node, x) and _steps_forward(node),
     "Split": lambda node, x: len(node.outputs) == 1,
 }

@@ -57,8 +57,7 @@ class HoistOverSplit(NodePass):
             return False
         builder = Builder(node)
         whole = emit_affine(builder, source, scale, offset)
-        sizes = builder.ints([shape(value)[1] for value in node.outputs], "split")
-        outputs = builder.op("Split", whole, sizes, outputs=len(node.outputs), axis=1)
+        outputs = builder.split(whole, [shape(value)[1] for value in node.outputs])
         for old, new, affine in zip(tuple(node.outputs), outputs, found, strict=True):
             reader = None if _neutral(affine) else only_consumer(old)
             replace(old if reader is None else reader.outputs[0], new)
@@ -135,8 +134,7 @@ class TileOffsets(NodePass):
         if split is None:
             replace(whole, tiled)
             return True
-        sizes = builder.ints([shape(part)[1] for part in parts], "split")
-        outputs = Builder(split).op("Split", tiled, sizes, outputs=len(parts), axis=1)
+        outputs = Builder(split).split(tiled, [shape(part)[1] for part in parts])
         for old, new in zip(parts, outputs, strict=True):
             replace(old, new)
         return True

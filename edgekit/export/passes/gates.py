@@ -129,13 +129,13 @@ class LiftGates(NodePass):
 
 
 def _lowers(node: ir.Node) -> bool:
-    """[N, C, 1, 1] -> [N, C]"""
+    """Whether it is [N, C, 1, 1] -> [N, C]."""
     before, after = shape(node.inputs[0]), shape(node.outputs[0])  # type: ignore[arg-type]
     return len(after) == 2 and before == (*after, 1, 1)
 
 
 def _raises(node: ir.Node) -> bool:
-    """[N, C] -> [N, C, 1, 1]"""
+    """Whether it is [N, C] -> [N, C, 1, 1]."""
     before, after = shape(node.inputs[0]), shape(node.outputs[0])  # type: ignore[arg-type]
     return node.op_type == "Reshape" and len(before) == 2 and after == (*before, 1, 1)
 
@@ -218,7 +218,7 @@ def _lift_node(node: ir.Node, maps: dict[ir.Value, ir.Value]) -> tuple[ir.Value,
     attributes: dict[str, Attribute] = {k: a.value for k, a in node.attributes.items()}
     if "axis" in attributes:
         attributes["axis"] = 1
-    return builder.op(node.op_type, *operands, outputs=len(node.outputs), **attributes)
+    return builder.several(node.op_type, operands, len(node.outputs), attributes)
 
 
 def _weights(node: ir.Node) -> str:

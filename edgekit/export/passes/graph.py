@@ -65,7 +65,7 @@ def shape(value: ir.Value) -> tuple[int, ...]:
         raise GraphError(
             f"value {value.name!r} has shape {value.shape}, and graph passes need static shapes"
         )
-    return tuple(int(size) for size in value.shape)
+    return value.shape.numpy()
 
 
 def dtype(value: ir.Value) -> np.dtype[Any]:
@@ -80,6 +80,7 @@ def dtype(value: ir.Value) -> np.dtype[Any]:
 
 
 def is_float(value: ir.Value) -> bool:
+    """Whether ``value`` holds floating-point numbers."""
     return value.dtype is not None and value.dtype.is_floating_point()
 
 
@@ -177,12 +178,16 @@ class Builder:
         self.graph: ir.Graph = anchor.graph
         self.anchor = anchor
 
-    def op(
+    def one(self, op_type: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
+        """A new node with one output; returns that, with shape and dtype."""
+        return self.several(op_type, inputs, 1, attributes)[0]
+
+    def several(
         self,
         op_type: str,
-        *inputs: ir.Value | None,
-        outputs: int = 1,
-        **attributes: Attribute,
+        inputs: Sequence[ir.Value | None],
+        outputs: int,
+        attributes: Mapping[str, Attribute],
     ) -> tuple[ir.Value, ...]:
         """A new node; returns its outputs, with shape and dtype."""
         stem = f"{self.anchor.name or self.anchor.op_type}/{op_type.lower()}"
@@ -199,10 +204,6 @@ class Builder:
         self.graph.insert_before(self.anchor, node)
         return tuple(node.outputs)
 
-    def one(self, op_type: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
-        """A new node with one output; returns that."""
-        return self.op(op_type, *inputs, **attributes)[0]
-
     def constant(self, contents: ArrayLike, hint: str, dtype: Any = None) -> ir.Value:
         """A new initializer named after ``hint``."""
         array = np.ascontiguousarray(np.asarray(contents, dtype=dtype))
@@ -218,6 +219,16 @@ class Builder:
         self.graph.register_initializer(value)
         return value
 
+    def again(self, node: ir.Node, *inputs: ir.Value | None) -> tuple[ir.Value, ...]:
+        """The operator of ``node`` with its attributes, on other inputs."""
+        attributes: dict[str, Attribute] = {k: a.value for k, a in node.attributes.items()}
+        return self.several(node.op_type, inputs, len(node.outputs), attributes)
+
+    def split(self, x: ir.Value, sizes: Sequence[int]) -> tuple[ir.Value, ...]:
+        """A Split along axis 1."""
+        lengths = self.ints(sizes, "split")
+        return self.several("Split", (x, lengths), len(sizes), {"axis": 1})
+
     def ints(self, numbers: Sequence[int], hint: str) -> ir.Value:
         """A new one-dimensional int64 initializer."""
         return self.constant(list(numbers), hint, np.int64)
@@ -232,6 +243,9 @@ def _fresh(stem: str, taken: set[str] | set[str | None]) -> str:
     return f"{stem}.{number}"
 
 
+_SHAPE_DATA_CAP = 1024  # numbers; what a shape depends on is never larger
+
+
 def infer_types(node: ir.Node, opset: int) -> None:
     """Give the outputs of one node their shape and dtype, from its inputs.
 
@@ -239,13 +253,13 @@ def infer_types(node: ir.Node, opset: int) -> None:
         GraphError: the node is not valid ONNX.
     """
     present = [value for value in node.inputs if value is not None and value.name]
-    small = [v for v in present if v.const_value is not None and v.const_value.size <= 1024]
+    small = [(v, v.const_value) for v in present if v.const_value is not None]
     try:
         inferred = onnx.shape_inference.infer_node_outputs(
             onnx.defs.get_schema(node.op_type, opset, ""),
             ir.to_proto(node),
             {str(v.name): ir.to_proto(v).type for v in present},
-            {str(v.name): ir.to_proto(v.const_value) for v in small},
+            {str(v.name): ir.to_proto(data) for v, data in small if data.size <= _SHAPE_DATA_CAP},
             opset_imports=[onnx.helper.make_opsetid("", opset)],
         )
     except Exception as error:  # C++ exceptions of several types reach Python

@@ -121,9 +121,7 @@ def _gemm(node: ir.Node, weight: Array) -> Linear | None:
     bias = _bias(node, weight.shape[0], rank=2)
     if bias is None:
         return None
-    return Linear(
-        node, weight * attribute(node, "alpha", 1.0), bias * attribute(node, "beta", 1.0)
-    )
+    return Linear(node, weight * attribute(node, "alpha", 1.0), bias * attribute(node, "beta", 1.0))
 
 
 def _matmul(node: ir.Node, weight: Array) -> Linear | None:

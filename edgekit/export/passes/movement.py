@@ -34,7 +34,16 @@ from edgekit.export.passes.graph import (
 from edgekit.export.passes.infra import NodePass
 
 # Each takes its data as input 0; with the other inputs constant it only moves numbers.
-MOVEMENT = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Gather", "GatherND", "Slice")
+MOVEMENT = (
+    "Reshape",
+    "Transpose",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Gather",
+    "GatherND",
+    "Slice",
+)
 
 _TRACED_CAP = 1 << 24  # elements; a larger tensor is no feature map of a tiny model
 
@@ -50,6 +59,7 @@ def select_channels(builder: Builder, x: ir.Value, index: Sequence[int]) -> ir.V
 
 
 def is_contiguous(index: Sequence[int]) -> bool:
+    """Whether ``index`` counts up by one."""
     return tuple(index) == tuple(range(index[0], index[0] + len(index)))
 
 
@@ -132,17 +142,21 @@ class _Form:
 
 
 def _moves(node: ir.Node) -> bool:
-    return node.op_type in MOVEMENT and all(
-        constant(value) is not None for value in node.inputs[1:] if value is not None
-    ) and constant(node.inputs[0]) is None
+    return (
+        node.op_type in MOVEMENT
+        and all(constant(value) is not None for value in node.inputs[1:] if value is not None)
+        and constant(node.inputs[0]) is None
+    )
 
 
 def _is_inner(node: ir.Node) -> bool:
     """Whether only further movement reads the result: the end of the chain is yet to come."""
     value = node.outputs[0]
     readers = consumers(value)
-    return not value.is_graph_output() and bool(readers) and all(
-        _moves(reader) and reader.inputs[0] is value for reader in readers
+    return (
+        not value.is_graph_output()
+        and bool(readers)
+        and all(_moves(reader) and reader.inputs[0] is value for reader in readers)
     )
 
 
@@ -289,8 +303,7 @@ class SlicesToSplit(NodePass):
             return False
         first = min((s for _, _, s in parts), key=list(node.graph or ()).index)
         builder = Builder(first)
-        sizes = builder.ints([stop - start for start, stop, _ in parts], "split")
-        outputs = builder.op("Split", source, sizes, outputs=len(parts), axis=1)
+        outputs = builder.split(source, [stop - start for start, stop, _ in parts])
         for (_, _, part), output in zip(parts, outputs, strict=True):
             replace(part.outputs[0], output)
         return True

@@ -203,7 +203,7 @@ def _is_default(name: str, value: Any) -> bool:
 
 
 def _sizes(value: ir.Value) -> str:
-    return "?" if value.shape is None else str([int(size) for size in value.shape])
+    return "?" if value.shape is None else str(list(value.shape))
 
 
 def _literal(value: Any) -> str:

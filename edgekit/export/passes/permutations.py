@@ -13,8 +13,8 @@ from edgekit.export.passes.affine import as_affine, emit_affine
 from edgekit.export.passes.gates import UNARY
 from edgekit.export.passes.graph import (
     Array,
-    Attribute,
     Builder,
+    attribute,
     consumers,
     only_use,
     producer,
@@ -71,9 +71,48 @@ class ActivateFirst(NodePass):
             inverse = np.argsort(index)
             moved = emit_affine(builder, source, affine.scale[inverse], affine.offset[inverse])
         else:
-            attributes: dict[str, Attribute] = {k: a.value for k, a in node.attributes.items()}
-            moved = builder.one(node.op_type, source, *node.inputs[1:], **attributes)
+            (moved,) = builder.again(node, source, *node.inputs[1:])
         replace(node.outputs[0], select_channels(builder, moved, index.tolist()))
+        return True
+
+
+class ActivateParts(NodePass):
+    """What is done to every number of a Concat of convolutions is done to the convolutions.
+
+    There it is fused into them.
+
+    Given:
+        x: float[1, 4, 5, 5]
+        a = Conv(x, w[4, 4, 1, 1], b[4])
+        d = Conv(x, v[4, 4, 1, 1], e[4])
+        j = Concat(a, d, axis=1)
+        y = Clip(j, 0.0, 6.0)
+        return y
+    Result:
+        x: float[1, 4, 5, 5]
+        a = Conv(x, w[4, 4, 1, 1], b[4])
+        d = Conv(x, v[4, 4, 1, 1], e[4])
+        c = Clip(a, 0.0, 6.0)
+        f = Clip(d, 0.0, 6.0)
+        y = Concat(c, f, axis=1)
+        return y
+    """
+
+    name = "activate-parts"
+    op_types = ("Relu", "Clip", "HardSwish")
+    refused = "not moved"
+
+    def rewrite_node(self, node: ir.Node) -> bool | str:
+        concat = producer(node.inputs[0], "Concat")
+        if concat is None or not only_use(concat.outputs[0]):
+            return False
+        parts = [part for part in concat.inputs if part is not None]
+        if any(as_linear(producer(part, "Conv")) is None or not only_use(part) for part in parts):
+            return "not only convolutions of its own are joined before it"
+        builder = Builder(node)
+        moved = [builder.one(node.op_type, part, *node.inputs[1:]) for part in parts]
+        axis = attribute(concat, "axis")
+        replace(node.outputs[0], builder.one("Concat", *moved, axis=axis))
         return True
 
 

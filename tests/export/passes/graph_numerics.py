@@ -38,7 +38,7 @@ def sample(model: ir.Model, seed: int) -> Tensors:
     rng = np.random.default_rng(seed)
     inputs = {}
     for value in model.graph.inputs:
-        sizes = tuple(int(size) for size in value.shape or ())
+        sizes = value.shape.numpy() if value.shape else ()
         draw = rng.normal(0.5, 2.0, sizes)
         inputs[str(value.name)] = draw.astype(value.dtype.numpy()) if value.dtype else draw
     return inputs

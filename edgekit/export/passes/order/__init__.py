@@ -17,8 +17,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from edgekit.export.passes.costs import COSTS
 from edgekit.export.passes.infra import PassResult
-from edgekit.export.passes.order.costs import COSTS
 from edgekit.export.passes.order.plan import plan_orders
 from edgekit.export.passes.order.relations import Relation, relation
 from edgekit.export.passes.order.rewrite import Rewriter
@@ -45,11 +45,9 @@ class ChannelOrder:
 
     Attributes:
         costs: key of ``COSTS``.
-        max_runs: see ``Orders.max_runs``.
     """
 
     costs: str
-    max_runs: int
     name: ClassVar[str] = "channel-order"
 
     def rewrite(self, model: ir.Model) -> PassResult:
@@ -57,6 +55,6 @@ class ChannelOrder:
         before = sum(relation(node) is Relation.SELECT for node in graph)
         if not before:
             return PassResult(0)
-        left = Rewriter(graph, plan_orders(graph, COSTS[self.costs], self.max_runs)).run()
+        left = Rewriter(graph, plan_orders(graph, COSTS[self.costs])).run()
         note = f"{before} permutations became {left}"
         return PassResult(max(before - left, 0), (note,))

@@ -81,7 +81,7 @@ class Classes:
             return
         result = node.outputs[0]
         for value in node.inputs:
-            if value in self.of and value is not None and constant(value) is None:
+            if value is not None and value in self.of and constant(value) is None:
                 if channels(value) == channels(result):
                     self._merge(value, result, self.of[value].labels[value])
 

@@ -13,16 +13,18 @@ in the order in which the group before it is shifted into it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.export.passes.costs import Costs
 from edgekit.export.passes.graph import Array, constant, shape
 from edgekit.export.passes.linear import Linear, as_linear
+from edgekit.export.passes.merge_groups import divisors, merged_us
 from edgekit.export.passes.order.classes import Classes, OrderClass
-from edgekit.export.passes.order.costs import Costs
 from edgekit.export.passes.order.relations import Relation, channels
 from edgekit.export.passes.order.rewrite import (
     Orders,
@@ -36,9 +38,9 @@ from edgekit.export.passes.permutations import permutation
 _SWEEPS = 4  # sweeps over all classes; it has always settled in three
 
 
-def plan_orders(graph: ir.Graph, costs: Costs, max_runs: int) -> Orders:
+def plan_orders(graph: ir.Graph, costs: Costs) -> Orders:
     """Orders for ``graph`` that cost little by ``costs``."""
-    plan = _Plan(graph, costs, max_runs)
+    plan = _Plan(graph, costs)
     plan.search()
     return plan.orders()
 
@@ -58,29 +60,22 @@ class Feeding:
 
 
 class _Prices:
-    """Costs of permutations and convolutions, remembered."""
+    """What the plan pays for permutations and convolutions."""
 
-    def __init__(self, costs: Costs, max_runs: int) -> None:
-        self.costs, self.max_runs = costs, max_runs
+    def __init__(self, costs: Costs) -> None:
+        self.costs = costs
 
     def permutation(self, value: ir.Value, have: Array, want: Array) -> float:
         """Storing ``value``, which is in order ``have``, in order ``want`` as well."""
         if np.array_equal(have, want):
             return 0.0
         sizes = shape(value)
-        elements, pixels = int(np.prod(sizes)), int(np.prod(sizes[2:])) * sizes[0]
-        pieces = len(runs(moves(have, want)))
-        price = self.costs.gather_us(elements)
-        if pieces <= self.max_runs:
-            price = min(price, self.costs.slices_us(elements, pixels, pieces))
-        return price
+        pixels = sizes[0] * math.prod(sizes[2:])
+        return self.costs.permutation_us(math.prod(sizes), pixels, len(runs(moves(have, want))))
 
     def linear(self, linear: Linear, groups: int) -> float:
-        sizes = shape(linear.node.outputs[0])
-        pixels = int(np.prod(sizes[2:])) * sizes[0]
-        kernel = int(np.prod(linear.weight.shape[2:]))
-        inputs, outputs = linear.inputs // groups * kernel, linear.outputs // groups
-        return self.costs.convolution_us(pixels, groups, inputs, outputs)
+        """A convolution that can run in ``groups`` groups, and so in any divisor of them."""
+        return min(merged_us(linear, count, self.costs) for count in divisors(groups))
 
     def feeding(self, linear: Linear, have: Array, stored: Array) -> Feeding:
         """The cheapest way to compute ``stored`` from an operand stored as ``have``."""
@@ -215,9 +210,9 @@ class _Link:
 
 
 class _Plan:
-    def __init__(self, graph: ir.Graph, costs: Costs, max_runs: int) -> None:
-        self.graph, self.max_runs = graph, max_runs
-        self.prices = _Prices(costs, max_runs)
+    def __init__(self, graph: ir.Graph, costs: Costs) -> None:
+        self.graph = graph
+        self.prices = _Prices(costs)
         self.classes = Classes(graph)
         self.derived = self._derived_classes()
         self.order = {c: self._first_order(c) for c in self.classes.all}
@@ -242,7 +237,7 @@ class _Plan:
             {v: order for v, order in stored.items() if not np.array_equal(order, true[v])},
             {node: feeding.fed for node, feeding in feedings.items()},
             {node: feeding.written for node, feeding in feedings.items()},
-            self.max_runs,
+            self.prices.costs,
         )
 
     # -- structure -----------------------------------------------------------
@@ -256,7 +251,7 @@ class _Plan:
 
     def _derived_classes(self) -> dict[OrderClass, ir.Node]:
         """Classes whose order follows from that of the parts of a Split."""
-        derived = {}
+        derived: dict[OrderClass, ir.Node] = {}
         for node, kind in self.classes.relations.items():
             source = node.inputs[0] if node.inputs else None
             if kind is Relation.SPLIT and source is not None:
@@ -354,8 +349,10 @@ class _Plan:
 
     def search(self) -> None:
         """Improve class by class until a sweep over all of them finds nothing."""
+        free = [cls for cls in self.classes.all if self._free(cls)]
         for _ in range(_SWEEPS):
-            if not any([self._improve(cls) for cls in self.classes.all if self._free(cls)]):
+            improved = [self._improve(cls) for cls in free]
+            if not any(improved):
                 return
 
     def _free(self, cls: OrderClass) -> bool:
@@ -380,9 +377,7 @@ class _Plan:
         return best < start
 
     def _orders_to_try(self, cls: OrderClass) -> list[Array]:
-        found = list(
-            _candidates(cls.size, self.partitions[cls], self.shifts[cls], self.order[cls])
-        )
+        found = list(_candidates(cls.size, self.partitions[cls], self.shifts[cls], self.order[cls]))
         found += [link.order() for link in self.links if link.follower is cls]
         return _distinct(found)
 
@@ -406,9 +401,7 @@ def _linear_us(plan: _Plan, linear: Linear) -> Callable[[], float]:
 def _selection_us(
     plan: _Plan, source: ir.Value, index: Array, result: ir.Value
 ) -> Callable[[], float]:
-    return lambda: plan.prices.permutation(
-        source, plan.stored(source), index[plan.stored(result)]
-    )
+    return lambda: plan.prices.permutation(source, plan.stored(source), index[plan.stored(result)])
 
 
 def _restore_us(plan: _Plan, value: ir.Value) -> Callable[[], float]:

@@ -1,11 +1,11 @@
 """What an operator asks of the order in which its channels (axis 1) are stored.
 
-    FOLLOW    operands and result are stored in one order: elementwise, pooling, padding
-    LINEAR    Conv, Gemm: the weights take any order, in groups as far as the groups allow
-    SELECT    Gather of all channels: another name for the same numbers
-    SPLIT     the operand's order is that of the parts, one after the other
-    CONCAT    the result's order is that of the operands, one after the other
-    FIXED     everything else: true order in, true order out
+FOLLOW    operands and result are stored in one order: elementwise, pooling, padding
+LINEAR    Conv, Gemm: the weights take any order, in groups as far as the groups allow
+SELECT    Gather of all channels: another name for the same numbers
+SPLIT     the operand's order is that of the parts, one after the other
+CONCAT    the result's order is that of the operands, one after the other
+FIXED     everything else: true order in, true order out
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _SPATIAL = frozenset({"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxP
 
 
 class Relation(Enum):
+    """See the table above."""
+
     FOLLOW = auto()
     LINEAR = auto()
     SELECT = auto()

@@ -7,6 +7,7 @@ in, a permutation is put in between. Which orders are good is not decided here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,9 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from edgekit.errors import GraphError
+from edgekit.export.passes.costs import Costs
 from edgekit.export.passes.graph import (
     Array,
-    Attribute,
     Builder,
     constant,
     dtype,
@@ -43,14 +44,13 @@ class Orders:
             reads the operand as it is stored.
         written: per linear node, the order in which it computes its result, before a
             permutation brings that into the order it is stored in; default: as it is stored.
-        max_runs: a permutation of at most this many contiguous runs is Slices and a Concat,
-            any other is a Gather.
+        costs: which permutations are Slices and a Concat; None: all are Gathers.
     """
 
     stored: Mapping[ir.Value, Array]
     fed: Mapping[ir.Node, Array] = field(default_factory=dict)
     written: Mapping[ir.Node, Array] = field(default_factory=dict)
-    max_runs: int = 1
+    costs: Costs | None = None
 
     def of(self, value: ir.Value) -> Array:
         order = self.stored.get(value)
@@ -87,7 +87,9 @@ def finest_groups(linear: Linear, fed: Array, stored: Array) -> int:
             continue
         part_read = _part_of_group(reads, groups, linear.groups)
         part_written = _part_of_group(writes, groups, linear.groups)
-        if part_read is not None and np.array_equal(part_read, part_written):
+        if part_read is None or part_written is None:
+            continue
+        if np.array_equal(part_read, part_written):
             return groups
     return 1
 
@@ -149,8 +151,10 @@ class Rewriter:
         return self._permute(builder, self.memory.get(value, value), moves(have, want))
 
     def _permute(self, builder: Builder, stored: ir.Value, index: Array) -> ir.Value:
-        pieces = runs(index)
-        if len(pieces) > self.orders.max_runs:
+        pieces, sizes = runs(index), shape(stored)
+        elements, pixels = math.prod(sizes), sizes[0] * math.prod(sizes[2:])
+        costs = self.orders.costs
+        if costs is None or not costs.prefers_slices(elements, pixels, len(pieces)):
             return builder.one("Gather", stored, builder.ints(index.tolist(), "channels"), axis=1)
         parts = [select_channels(builder, stored, range(*piece)) for piece in pieces]
         return builder.one("Concat", *parts, axis=1)
@@ -187,10 +191,7 @@ class Rewriter:
         """``node`` once more, on other operands."""
         if operands == list(node.inputs):
             return
-        attributes: dict[str, Attribute] = {k: a.value for k, a in node.attributes.items()}
-        outputs = Builder(node).op(
-            node.op_type, *operands, outputs=len(node.outputs), **attributes
-        )
+        outputs = Builder(node).again(node, *operands)
         self.memory.update(zip(node.outputs, outputs, strict=True))
 
     def _follow(self, node: ir.Node) -> None:
@@ -208,8 +209,10 @@ class Rewriter:
     ) -> ir.Value | None:
         contents = constant(value)
         if value is None or contents is None:
-            alike = value is not None and channels(value) == len(want)
-            return None if value is None else self.read(Builder(node), value, want if alike else None)
+            if value is None:
+                return None
+            alike = channels(value) == len(want)
+            return self.read(Builder(node), value, want if alike else None)
         reordered = reorder_constant(contents, rank, want)
         if np.array_equal(reordered, contents):
             return value
