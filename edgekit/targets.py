@@ -69,7 +69,9 @@ _LITERT = GraphChoices(
 _X86 = {"openvino": _OPENVINO, "onnxruntime": _ONNXRUNTIME}
 _ARM = {"litert": _LITERT, "onnxruntime": _ONNXRUNTIME}
 # TensorRT gets the canonical graph: it fuses permutations and element-wise operators by itself.
-_JETSON = {"tensorrt": GraphChoices(), "onnxruntime": _ONNXRUNTIME}
+# onnxruntime opens the same file there: its parity, measured on the host, is then a statement
+# about the very file the plan is built from.
+_JETSON = {"tensorrt": GraphChoices(), "onnxruntime": GraphChoices()}
 
 _JETPACK6 = "JetPack 6.1 or later (TensorRT 10.3 or later, Python 3.10 or later)"
 _TOO_OLD = (
