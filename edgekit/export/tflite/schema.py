@@ -268,7 +268,7 @@ class _Packer:
         if self._payload >= 2**31 - 2**20:
             raise GraphError(
                 f"tflite: {self._payload / 2**30:.1f} GiB of constants do not fit a .tflite file, "
-                "which ends at 2 GiB: use another runtime (--skip litert)"
+                "which ends at 2 GiB: use another runtime"
             )
         flatbuffers: ModuleType = require("flatbuffers", _FEATURE)
         builder = flatbuffers.Builder(self._payload + 2**16)

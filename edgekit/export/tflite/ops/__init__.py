@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[str, str]] = {
 }
 _UNKNOWN = (
     "the TFLite lowering has no such operator",
-    "write the model without it, or leave this runtime out (--skip litert)",
+    "write the model without it",
 )
 
 
