@@ -165,6 +165,10 @@ def per_channel(contents: Array, rank: int, channels: int) -> Array | None:
 # ---------------------------------------------------------------------------
 
 
+_NAMES = "edgekit.names"  # in Graph.meta: names taken so far
+_ORIGIN = "edgekit.origin"  # in Node.meta: the name of the node that it took the place of
+
+
 class Builder:
     """Puts new nodes directly before ``anchor`` and names them after it.
 
@@ -190,16 +194,15 @@ class Builder:
         attributes: Mapping[str, Attribute],
     ) -> tuple[ir.Value, ...]:
         """A new node; returns its outputs, with shape and dtype."""
-        stem = f"{self.anchor.name or self.anchor.op_type}/{op_type.lower()}"
-        name = _fresh(stem, {node.name for node in self.graph})
+        origin = str(self.anchor.meta.get(_ORIGIN, self.anchor.name or self.anchor.op_type))
+        name = _fresh(self.graph, f"{origin}/{op_type.lower()}")
         node = ir.node(
             op_type, inputs, attributes, num_outputs=outputs, name=name,
             metadata_props=dict(self.anchor.metadata_props),
         )  # fmt: skip
-        taken = set(ir.convenience.create_value_mapping(self.graph, include_subgraphs=True))
-        for value in node.outputs:
-            value.name = _fresh(name, taken)
-            taken.add(value.name)
+        node.meta[_ORIGIN] = origin
+        for position, value in enumerate(node.outputs):
+            value.name = _fresh(self.graph, f"{name}:{position}")
         infer_types(node, self.graph.opset_imports.get("", 18))
         self.graph.insert_before(self.anchor, node)
         return tuple(node.outputs)
@@ -209,8 +212,7 @@ class Builder:
         array = np.ascontiguousarray(np.asarray(contents, dtype=dtype))
         if np.ndim(contents) == 0:
             array = array.reshape(())
-        taken = set(ir.convenience.create_value_mapping(self.graph, include_subgraphs=True))
-        name = _fresh(hint, taken)
+        name = _fresh(self.graph, hint)
         tensor = ir.tensor(array, name=name)
         value = ir.Value(
             name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype),
@@ -234,13 +236,22 @@ class Builder:
         return self.constant(list(numbers), hint, np.int64)
 
 
-def _fresh(stem: str, taken: set[str] | set[str | None]) -> str:
-    if stem not in taken:
-        return stem
-    number = 1
-    while f"{stem}.{number}" in taken:
-        number += 1
-    return f"{stem}.{number}"
+def _fresh(graph: ir.Graph, stem: str) -> str:
+    """``stem``, with a number behind it if a node or value of ``graph`` has that name."""
+    if _NAMES not in graph.meta:
+        values = ir.convenience.create_value_mapping(graph, include_subgraphs=True)
+        graph.meta[_NAMES] = {*values, *(node.name for node in graph.all_nodes())}
+    taken: set[str] = graph.meta[_NAMES]
+    name, number = stem, 1
+    while name in taken:
+        name, number = f"{stem}.{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def forget_names(graph: ir.Graph) -> None:
+    """Drop what `Builder` remembers, so that names do not depend on what was done before."""
+    graph.meta.pop(_NAMES, None)
 
 
 _SHAPE_DATA_CAP = 1024  # numbers; what a shape depends on is never larger

@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from edgekit.bundle import PassRecord
 from edgekit.errors import GraphError
-from edgekit.export.passes.graph import live_nodes, remove_dead
+from edgekit.export.passes.graph import forget_names, live_nodes, remove_dead
 
 _MAX_ROUNDS = 1000  # a fixed-point pass that changes the graph more often is going in circles
 
@@ -94,13 +94,15 @@ def run_passes(
         GraphError: a pass broke the contract above; the message names it.
     """
     model = model.clone()
+    forget_names(model.graph)
     _complete_shapes(model)
     interface = _interface(model)
     records = []
     for graph_pass in passes:
         result = graph_pass.rewrite(model)
-        _remove_dead_code(model.graph)
-        _check(model, interface, graph_pass.name)
+        if result.modified:
+            _remove_dead_code(model.graph)
+            _check(model, interface, graph_pass.name)
         records.append(PassRecord(graph_pass.name, result.modified, result.notes))
     return model, tuple(records)
 
