@@ -18,10 +18,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from edgekit.cli.console import Console
-from edgekit.errors import EdgekitError, UnknownNameError
+from edgekit.errors import EdgekitError, MissingDependencyError, UnknownNameError, UsageError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -63,6 +63,14 @@ VERBS: dict[str, Verb] = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's own, with a wrong line answered by one line instead of ten of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the line."""
+        raise UsageError(f"{message}; {self.prog} --help tells more")
+
+
 class VerbModule(Protocol):
     """What the module of a verb has."""
 
@@ -90,7 +98,7 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
         return 2
     arguments = parser.parse_args(argv)
     if not verb:
-        parser.error("a command is needed; edgekit --help lists them")
+        parser.error("a command is needed")
     console.configure(verbose=arguments.verbose, quiet=arguments.quiet, json=arguments.json)
     if not console.verbose:
         warnings.simplefilter("ignore")
@@ -100,7 +108,7 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
 
 def _parser(verb: str) -> argparse.ArgumentParser:
     """A parser that knows every verb by name, and the arguments of ``verb``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="edgekit",
         description="From tiny neural networks to measured deployments on Jetson, ARM and x86.",
         epilog=_EPILOG,
@@ -159,6 +167,17 @@ def _guarded(command: Callable[[], int], console: Console) -> int:
         # Python flushes stdout once more at exit, and would complain there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except OSError as error:  # no space for temporary files, no permission
+        _show_traceback(console)
+        where = f" {str(error.filename)!r}" if error.filename else ""
+        console.error(f"the system refuses{where}: {error.strerror or error}")
+        return EdgekitError.exit_code
+    except ModuleNotFoundError as error:  # of edgekit's own dependencies
+        _show_traceback(console)
+        name = error.name or "a package"
+        missing = MissingDependencyError("edgekit", name, f"pip install {name}")
+        console.error(str(missing))
+        return missing.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: one line instead of a traceback
         _show_traceback(console)
         hint = "" if console.verbose else "; run again with -v for the traceback"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 
 def positive(text: str) -> int:
@@ -26,6 +27,8 @@ def rgb(text: str) -> tuple[float, float, float]:
     """Three numbers, one a channel."""
     try:
         red, green, blue = (float(part) for part in text.split(","))
+        if not all(map(math.isfinite, (red, green, blue))):
+            raise ValueError
     except ValueError:
         message = f"{text!r} is not three numbers like 0.485,0.456,0.406"
         raise argparse.ArgumentTypeError(message) from None

@@ -37,7 +37,7 @@ def test_rgb():
     assert rgb("0.485,0.456,0.406") == (0.485, 0.456, 0.406)
 
 
-@pytest.mark.parametrize("text", ["", "1", "1,2", "1,2,3,4", "1,2,x"])
+@pytest.mark.parametrize("text", ["", "1", "1,2", "1,2,3,4", "1,2,x", "nan,1,1", "1,inf,1"])
 def test_rgb_wants_three(text):
     with pytest.raises(argparse.ArgumentTypeError, match="not three numbers"):
         rgb(text)

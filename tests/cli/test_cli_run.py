@@ -151,10 +151,8 @@ def test_lines_that_are_wrong(arguments, code, says, bundle, capsys):
 
 
 @pytest.mark.parametrize("option", ["--top", "--threads"])
-def test_numbers_that_are_none(option, bundle):
-    with pytest.raises(SystemExit) as exit_:
-        main(["run", str(bundle), str(PHOTO), option, "0"])
-    assert exit_.value.code == 2
+def test_numbers_that_are_none(option, bundle, capsys):
+    assert "'0' is not a positive" in failure(capsys, bundle, PHOTO, option, "0", code=2)
 
 
 def test_a_bundle_that_is_none(tmp_path, capsys):

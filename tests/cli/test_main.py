@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -85,16 +86,24 @@ def test_an_unknown_verb_gets_close_matches(typed, meant, capsys):
     assert printed.err.count("\n") == 1
 
 
-def test_an_unknown_option_is_exit_2(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(["models", "--colour"])
-    assert exit_.value.code == 2
-
-
-def test_options_are_not_guessed_from_their_beginning():
-    with pytest.raises(SystemExit) as exit_:
-        main(["models", "--fam", "micronet"])
-    assert exit_.value.code == 2
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("models --colour", "unrecognized arguments: --colour; edgekit --help tells more"),
+        ("models --fam micronet", "unrecognized arguments: --fam micronet"),  # not guessed
+        ("export micronet-m1", "required: --target; edgekit export --help tells more"),
+        ("export micronet-m1 --target x86 --imgsz 0", "'0' is not a positive whole number"),
+        ("run b.edgekit x.jpg -v -q", "not allowed with argument"),
+        ("-v", "unrecognized arguments: -v"),
+    ],
+)
+def test_a_wrong_line_is_one_line_and_exit_2(typed, says, capsys):
+    assert main(typed.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("edgekit: error: ")
+    assert says in line
 
 
 @pytest.mark.parametrize(
@@ -119,6 +128,21 @@ def test_an_error_of_nobodys_is_one_line_too(verb, capsys):
         "edgekit: error: unexpected ZeroDivisionError: one two; "
         "run again with -v for the traceback\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (OSError(28, "No space left on device", "/tmp/x"), 1, "refuses '/tmp/x': No space left"),
+        (OSError("no reason"), 1, "the system refuses: no reason"),
+        (ModuleNotFoundError("no", name="numpy"), 7, "needs numpy, .* pip install numpy$"),
+    ],
+)
+def test_what_the_machine_lacks_is_said_plainly(verb, error, code, says, capsys):
+    verb.action = raiser(error)
+    assert main(["models"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(says, line)
 
 
 @pytest.mark.parametrize("error", [ParityError("x"), ZeroDivisionError("x")])
