@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class EdgekitError(Exception):
@@ -29,7 +30,22 @@ class EdgekitError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        # It may quote names from a hostile file: an escape sequence could rewrite the screen.
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What the default would call is the constructor, with the message alone: a subclass that
+        # takes more could not come back from a worker process.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[EdgekitError], args: tuple[Any, ...], facts: dict[str, Any]) -> Exception:
+    """An unpickled error: the same text and attributes."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class UsageError(EdgekitError):

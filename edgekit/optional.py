@@ -27,6 +27,9 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "safetensors": ("safetensors", "export"),
 }
 
+# Import name -> distribution, where they differ and every install of edgekit brings it.
+_BASE = {"PIL": "pillow"}
+
 # torch's default wheel brings gigabytes of CUDA: the version that is tested is
 # named on the same line as everything that needs it.
 _TORCH_PIN = '"torch==2.13.0" '
@@ -65,7 +68,7 @@ def require(name: str, feature: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        distribution, extra = EXTRAS.get(top, (top, ""))
+        distribution, extra = EXTRAS.get(top, (_BASE.get(top, top), ""))
         remedy = pip_line(extra) if extra else f"pip install {distribution}"
         detail = "" if not is_installed(top) else f"installed, but its import fails: {error}"
         raise MissingDependencyError(feature, distribution, remedy, detail=detail) from error
