@@ -98,12 +98,20 @@ def _read_torch(path: Path) -> object:
 
 
 def _check_zip(path: Path) -> None:
-    """Stored tensors are not compressed, so a zip much larger inside is a bomb."""
+    """Stored tensors are not compressed, so a zip much larger inside is a bomb.
+
+    Checksums are compared here because torch does not: a flipped bit would be a silent weight.
+    """
     with _readable(path), zipfile.ZipFile(path) as archive:
         inside = sum(item.file_size for item in archive.infolist())
-    if inside > MAX_BYTES:
+        if inside > MAX_BYTES:
+            raise CheckpointError(
+                f"{path.name} unpacks to {inside:,} bytes; at most {MAX_BYTES:,} are read."
+            )
+        broken = archive.testzip()
+    if broken is not None:
         raise CheckpointError(
-            f"{path.name} unpacks to {inside:,} bytes; at most {MAX_BYTES:,} are read."
+            f"{path.name} is damaged: the checksum of {broken!r} in it differs. Fetch it again."
         )
 
 
@@ -117,6 +125,11 @@ def _unreadable(path: Path, message: str) -> CheckpointError:
     if "TorchScript" in message:
         return CheckpointError(
             f"{path.name} is a TorchScript program, not a checkpoint; a state dict is needed."
+        )
+    if "Weights only load failed" in message:
+        return CheckpointError(
+            f"{path.name} is damaged, or holds something other than tensors; nothing in it was "
+            "executed. Ask for a file with tensors only, or for .safetensors."
         )
     first = message.strip().split("\n")[0][:120]
     return CheckpointError(

@@ -237,7 +237,10 @@ def _chunks(
 
 def _claimed_length(response: http.client.HTTPResponse) -> int | None:
     value = response.headers.get("Content-Length", "")
-    return int(value) if value.isdecimal() else None
+    try:
+        return int(value) if value.isdecimal() else None
+    except ValueError:  # thousands of digits
+        return None
 
 
 def _too_large(shown: str, what: str, limits: Limits) -> DownloadError:

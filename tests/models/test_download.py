@@ -51,6 +51,7 @@ def test_a_file_arrives_whole(server: str, path: str, tmp_path: Path) -> None:
             LIMITS,
             "announces 1,099,511,627,776 bytes, more than the 1,048,576",
         ),
+        ("digits", LIMITS, "sends more than 1,048,576 bytes"),
         ("endless", LIMITS, "sends more than 1,048,576 bytes"),
         ("endless", HASTE, "is not complete after 0.3 s"),
         ("dripping", HASTE, "is not complete after 0.3 s"),

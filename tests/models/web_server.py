@@ -50,6 +50,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.head()
         self.wfile.write(body)
 
+    def serve_digits(self, body: bytes) -> None:
+        """A length that Python refuses to make a number of; then without end."""
+        self.head(Content_Length="9" * 5000)
+        while not self.server.released.is_set():
+            self.wfile.write(body)
+
     def serve_short(self, body: bytes) -> None:
         self.head(Content_Length=str(len(body) + 1))
         self.wfile.write(body)
