@@ -5,9 +5,10 @@
     3  .NAME.edgekit-new-... -> NAME
     4  .NAME.edgekit-old-... removed
 
-A run that is killed leaves siblings behind. The next write to, or open of, NAME recognises
-those whose process is gone: between 2 and 3 the old bundle is put back, otherwise they are
-removed. A ``.edgekit`` file needs no step 2, since a rename replaces a file in one go.
+A run that is killed leaves siblings behind. The next write to NAME, or open of a NAME that is
+gone, recognises those whose process is gone: between 2 and 3 the old bundle is put back,
+otherwise they are removed. A ``.edgekit`` file needs no step 2, since a rename replaces a file
+in one go.
 """
 
 from __future__ import annotations
@@ -243,7 +244,7 @@ def _explain(error: OSError, destination: Path, content: Mapping[str, bytes]) ->
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         need = sum(map(len, content.values()))
-        reason = f"no space left on the device: the bundle needs {need / 1e6:.1f} MB"
+        reason = f"no space left on the device: the bundle needs {need:,} bytes"
     return BundleError(f"cannot write {str(destination)!r}: {reason}; nothing was left behind")
 
 

@@ -62,7 +62,7 @@ class OrtSession(Session):
         outputs: Sequence[TensorSpec],
         threads: int,
     ) -> None:
-        takes, gives = _specs(engine.get_inputs()), _specs(engine.get_outputs())
+        takes, gives = _specs(engine.get_inputs(), file), _specs(engine.get_outputs(), file)
         super().__init__(inputs or takes, outputs or gives, threads)
         self._engine, self._file = engine, file
         self._input_names = _names_in_order(self.inputs, takes, "inputs", file)
@@ -109,12 +109,18 @@ def _open(file: Path, threads: int) -> Any:
         raise BundleError(f"onnxruntime cannot open {file.name}: {error}") from error
 
 
-def _specs(tensors: Sequence[Any]) -> tuple[TensorSpec, ...]:
+def _specs(tensors: Sequence[Any], file: Path) -> tuple[TensorSpec, ...]:
     """The file's own interface; a symbolic size is -1."""
+    for tensor in tensors:
+        if tensor.type not in _DTYPES:  # texts, sequences, bfloat16
+            raise BundleError(
+                f"{file.name}: {tensor.name!r} is {tensor.type}, and edgekit runs models of "
+                f"{', '.join(_DTYPES.values())}"
+            )
     return tuple(
         TensorSpec(
             tensor.name,
-            _DTYPES.get(tensor.type, tensor.type),
+            _DTYPES[tensor.type],
             tuple(size if isinstance(size, int) and size > 0 else -1 for size in tensor.shape),
         )
         for tensor in tensors

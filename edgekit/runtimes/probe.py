@@ -31,6 +31,7 @@ MEMORY_BYTES = 8 << 30
 MAX_FILE_BYTES = 2 << 30  # the most a protobuf can be
 
 _REFUSED = 3
+_ROOT = str(Path(__file__).resolve().parents[2])  # the folder that holds edgekit
 
 
 def open_unknown(
@@ -72,6 +73,7 @@ def probe_file(path: Path, runtime: str, *, timeout: float = TIMEOUT_SECONDS) ->
     try:
         child = subprocess.run(
             [sys.executable, "-m", "edgekit.runtimes.probe", runtime, str(path.resolve())],
+            cwd=_ROOT,  # not the user's: "-m" would import what lies there
             env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -93,9 +95,8 @@ def probe_file(path: Path, runtime: str, *, timeout: float = TIMEOUT_SECONDS) ->
 
 def _environment() -> dict[str, str]:
     """This environment, in which the child finds the same edgekit."""
-    root = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+    return {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{path}" if path else _ROOT}
 
 
 def _death(status: int) -> str:

@@ -69,7 +69,7 @@ class Session(abc.ABC):
             BundleError: the runtime failed on a model it had opened.
         """
         if self._closed:
-            raise UsageError(f"this {self.runtime} session is closed: open the bundle again")
+            raise self._gone()
         if type(inputs) is not dict and not isinstance(inputs, Mapping):
             raise InputError(
                 f"inputs are a dict of arrays by name, got {type(inputs).__name__}: "
@@ -90,7 +90,12 @@ class Session(abc.ABC):
         except EdgekitError:  # already in our words, e.g. a GPU that failed
             raise
         except Exception as error:  # the vendors' exceptions share no other base class
+            if self._closed:  # by another thread, after the check above
+                raise self._gone() from error
             raise BundleError(f"{self.runtime} failed while running: {error}") from error
+
+    def _gone(self) -> UsageError:
+        return UsageError(f"this {self.runtime} session is closed: open the bundle again")
 
     @abc.abstractmethod
     def _run(self, arrays: list[Array]) -> dict[str, Array]:

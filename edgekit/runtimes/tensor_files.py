@@ -39,7 +39,9 @@ def read_tensors(path: Path, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     except OSError as error:
         raise InputError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
-        raise InputError(f"{str(path)!r} is no .npy or .npz of plain arrays: {error}") from error
+        # numpy takes whatever is no .npy for a pickle, and tells how to load it unsafely.
+        why = "" if "unsafely" in str(error) else f": {error}"
+        raise InputError(f"{str(path)!r} is no .npy or .npz of plain arrays{why}") from error
 
 
 def _only(path: Path, inputs: Sequence[TensorSpec]) -> str:

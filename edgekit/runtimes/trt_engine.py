@@ -74,10 +74,9 @@ class Engine:
 
     def twin(self) -> Engine:
         """Another engine on the same plan, with its own buffers and stream."""
-        if self._plan is None:
-            raise UsageError("this TensorRT engine is closed")
+        plan = self._open_plan()
         twin = Engine.__new__(Engine)
-        twin._start(self._trt, self._plan, self._cuda, self._wants_graph)
+        twin._start(self._trt, plan, self._cuda, self._wants_graph)
         return twin
 
     def _start(self, trt: ModuleType, plan: tuple[Any, Any], cuda: Cudart, graph: bool) -> None:
@@ -109,8 +108,10 @@ class Engine:
 
         Raises:
             DeviceError: CUDA or TensorRT fails.
+            UsageError: the engine is closed.
         """
         with self._lock:
+            self._open_plan()
             for buffer in self._buffers:
                 if buffer.is_input:
                     np.copyto(buffer.host, arrays[buffer.spec.name], casting="no")
@@ -125,8 +126,15 @@ class Engine:
         """Time on the GPU of ``count`` runs without copies, on the inputs of the last run."""
         cuda = self._cuda
         with self._lock, ExitStack() as stack:
+            self._open_plan()
             start, end = (_owned(stack, cuda.event(), cuda.destroy_event) for _ in range(2))
             return [self._time_once(start, end) for _ in range(count)]
+
+    def _open_plan(self) -> tuple[Any, Any]:
+        """The plan, if it is still there: what a closed engine gave back must not be touched."""
+        if self._plan is None:
+            raise UsageError("this TensorRT engine is closed")
+        return self._plan
 
     def _time_once(self, start: int, end: int) -> float:
         self._cuda.record(start, self._stream)

@@ -28,6 +28,22 @@ def test_sound_files_pass_from_any_folder(models: Path, name: str, tmp_path: Pat
     probe_file(Path(name), runtime)
 
 
+def test_what_lies_in_the_users_folder_is_not_imported(models: Path, tmp_path: Path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text("import os; os._exit(9)")
+    monkeypatch.chdir(tmp_path)
+    probe_file(models / "oblong" / "model.onnx", "onnxruntime")
+
+
+def test_texts_are_refused_by_their_type(tmp_path: Path):
+    value = helper.make_tensor_value_info("x", TensorProto.STRING, [2])
+    result = helper.make_tensor_value_info("y", TensorProto.STRING, [2])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [result])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(GraphError, match=r"m\.onnx: 'x' is tensor\(string\), and edgekit runs"):
+        open_unknown(tmp_path / "m.onnx", "onnxruntime")
+
+
 def test_a_refusal_comes_back_as_one_line(tmp_path: Path):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"\x08\x0a\x3a\x02\x12\x00")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgekit.bundle import TensorSpec
-from edgekit.errors import BundleError, EdgekitError, InputError
+from edgekit.errors import BundleError, EdgekitError, InputError, UsageError
 from edgekit.runtimes.null import NullSession
 from edgekit.runtimes.session import Session, fits, match_names
 
@@ -137,6 +137,16 @@ def test_a_failing_engine_is_one_line():
     failing = Failing([Path("none")], INPUTS, OUTPUTS)
     with pytest.raises(BundleError, match="null failed while running: the engine fell over"):
         failing.run(GOOD)
+
+
+def test_a_session_closed_under_a_run_says_so():
+    class Closed(NullSession):
+        def _run(self, arrays):
+            self.close()
+            raise AttributeError("'NoneType' object has no attribute 'run'")
+
+    with pytest.raises(UsageError, match="this null session is closed"):
+        Closed([Path("none")], INPUTS, OUTPUTS).run(GOOD)
 
 
 def test_the_protocol_cannot_be_half_implemented():

@@ -129,6 +129,15 @@ def test_a_twin_shares_the_plan_and_nothing_else(monkeypatch):
         engine.twin()
 
 
+def test_a_closed_engine_touches_no_memory(monkeypatch):
+    board = install(monkeypatch)
+    engine = open_engine(board)
+    engine.close()
+    for use in (lambda: engine.run(sample_input(1)), lambda: engine.device_milliseconds(1)):
+        with pytest.raises(UsageError, match="engine is closed"):
+            use()
+
+
 def test_threads_take_turns(monkeypatch):
     board = install(monkeypatch)
     engine = open_engine(board)
