@@ -11,7 +11,7 @@ import pytest
 import edgekit
 from edgekit.bundle import PARITY_TOLERANCE, relative_error
 from edgekit.export.parity import sample_inputs
-from edgekit.export.pipeline import export_onnx
+from edgekit.export.pipeline import ExportResult, export_onnx
 from tests.export.foreign_graphs import HAND_MADE, INPUT_SHAPES, MODULES, NAMES, write_foreign
 
 TOLERANCE = PARITY_TOLERANCE["fp32"]
@@ -44,16 +44,16 @@ def test_a_foreign_graph_runs_everywhere(name: str, foreign: Path, tmp_path: Pat
             assert set(artifact.parity.max_relative_error) == {
                 spec.name for spec in result.manifest.outputs
             }
-            _run_like_the_original(file, result.path, artifact.runtime)
+            _run_like_the_original(file, result, artifact.runtime)
 
 
-def _run_like_the_original(file: Path, bundle: Path, runtime: str) -> None:
+def _run_like_the_original(file: Path, result: ExportResult, runtime: str) -> None:
     """An app's view: load, run, and compare with the user's own file in plain onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     original = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    with edgekit.load(bundle, runtime=runtime) as model:
-        inputs = sample_inputs(model.manifest.inputs, seed=99)
+    inputs = sample_inputs(result.manifest.inputs, seed=99)
+    with edgekit.load(result.path, runtime=runtime) as model:
         got = model.run(inputs)
         wanted = dict(
             zip((o.name for o in original.get_outputs()), original.run(None, inputs), strict=True)
