@@ -19,7 +19,8 @@ def onnx_function(model: bytes) -> Function:
     """The function of a serialised ONNX model.
 
     Raises:
-        GraphError: onnxruntime refuses the model; its own reason is kept.
+        GraphError: onnxruntime refuses the model, or the function does when it is called;
+            its own reason is kept.
         MissingDependencyError: onnxruntime is not installed.
     """
     ort = require("onnxruntime", "checking a bundle against an ONNX file")
@@ -33,7 +34,11 @@ def onnx_function(model: bytes) -> Function:
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        try:
+            outputs = session.run(names, dict(inputs))
+        except Exception as error:  # an index beyond its table, for one
+            raise GraphError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
+        return dict(zip(names, outputs, strict=True))
 
     return run
 

@@ -24,6 +24,8 @@ SAMPLES = 5
 
 # Indices must stay inside the smallest table they may look up; ids are drawn below this.
 _INTEGER_BOUND = 2
+# No index is uint8 in ONNX: these are pixels.
+_UINT8_BOUND = 256
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,15 @@ def sample_inputs(specs: Sequence[TensorSpec], seed: int) -> Tensors:
 
 def _sample(spec: TensorSpec, rng: np.random.Generator) -> NDArray[np.generic]:
     dtype = np.dtype(spec.dtype)
-    if dtype == np.bool_:
-        return rng.integers(0, 2, spec.shape).astype(dtype)
-    if np.issubdtype(dtype, np.integer):
-        return rng.integers(0, _INTEGER_BOUND, spec.shape).astype(dtype)
+    if dtype == np.bool_ or np.issubdtype(dtype, np.integer):
+        bound = _UINT8_BOUND if dtype == np.uint8 else _INTEGER_BOUND
+        return np.asarray(rng.integers(0, bound, spec.shape)).astype(dtype)
     ramp = np.zeros(spec.shape)
     for axis, size in enumerate(spec.shape):
         slope = rng.uniform(-1.5, 1.5)
         steps = np.linspace(-slope, slope, size) if size > 1 else np.full(1, slope / 2)
         ramp += steps.reshape([-1 if i == axis else 1 for i in range(len(spec.shape))])
-    return (ramp + rng.normal(0.0, 0.7, spec.shape)).astype(dtype)
+    return np.asarray(ramp + rng.normal(0.0, 0.7, spec.shape)).astype(dtype)
 
 
 def _check_telling(output: str, values: Sequence[NDArray[np.generic]]) -> None:

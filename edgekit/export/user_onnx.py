@@ -1,13 +1,15 @@
 """A user's own ``.onnx`` file, read as untrusted input and brought to edgekit's form.
 
-    file -> external data checked -> child process opens it -> fixed shapes -> inlined -> opset
+    file -> external data checked, loaded -> fixed shapes -> a child process opens and runs it
+         -> inlined -> opset
 
 The form is the one ``trace`` gives: one graph, no functions, edgekit's opset, static shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +54,9 @@ def load_onnx(path: Path, *, opset: int, input_shapes: InputShapes) -> UserModel
         UsageError: ``input_shapes`` names no input, or contradicts the file.
     """
     proto = _read(path)
-    _load_external_data(proto, path.resolve().parent)
+    _load_external_data(proto, path)
     _fix_input_shapes(proto, input_shapes)
-    original = proto.SerializeToString(deterministic=True)
+    original = _try_in_a_child(proto, path)
     proto = _convert_opset(_inline_functions(proto), opset)
     model = ir.from_proto(_infer_shapes(proto))
     # As the exporter does for traced modules: shape arithmetic becomes constants.
@@ -78,31 +80,55 @@ def _read(path: Path) -> onnx.ModelProto:
         raise GraphError(f"{path} is not an ONNX file, or is truncated") from error
     if not proto.graph.node or not proto.opset_import:
         raise GraphError(f"{path} is not an ONNX model: it has no nodes or names no opset")
-    _check_external_data(proto, path)
-    # Native code reads the file next, and a broken file may take the process down with it.
-    probe_file(path, "onnxruntime")
     return proto
+
+
+def _try_in_a_child(proto: onnx.ModelProto, path: Path) -> bytes:
+    """``proto`` as bytes, once a child process has opened and run them.
+
+    Native code reads them next, and a broken or hostile graph may take the process down with it.
+    """
+    size = proto.ByteSize()
+    if size > _SIZE_CAP:
+        raise GraphError(f"{path} has {size} bytes with its weights; at most {_SIZE_CAP} are read")
+    data = bytes(proto.SerializeToString(deterministic=True))
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(data)
+        probe_file(copy, "onnxruntime")
+    return data
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Every stored tensor of ``graph``, those of its subgraphs and attributes too."""
     yield from graph.initializer
-    for node in graph.node:
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
         for attribute in node.attribute:
-            yield from attribute.tensors
-            if attribute.HasField("t"):
-                yield attribute.t
+            yield from (attribute.t, *attribute.tensors)  # t is an empty one where there is none
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
             for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
                 yield from _tensors(inner)
 
 
 def _external_tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    return [t for t in _tensors(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
+    tensors = [*_tensors(proto.graph)]
+    for function in proto.functions:
+        tensors += _tensors_of_nodes(function.node)
+    return [t for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL or t.external_data]
 
 
-def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
+def _load_external_data(proto: onnx.ModelProto, path: Path) -> None:
     """Weights may lie in a file beside the model and nowhere else."""
-    for tensor in _external_tensors(proto):
+    folder = path.resolve().parent  # where the model's file lies, also when ``path`` is a link
+    external = _external_tensors(proto)
+    for tensor in external:
         facts = {entry.key: entry.value for entry in tensor.external_data}
         location = facts.get("location", "")
         plain = location not in ("", ".", "..") and Path(location).name == location
@@ -111,7 +137,19 @@ def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
                 f"{path}: weights of {tensor.name!r} point to {location!r}; only a file beside "
                 "the model is read"
             )
-        _check_external_file(path, tensor.name, path.parent / location, facts)
+        _check_external_file(path, tensor.name, folder / location, facts)
+    if not external:
+        return
+    try:
+        onnx.load_external_data_for_model(proto, str(folder))
+    except Exception as error:  # onnx raises what its C++ raises, of several types
+        raise GraphError(f"the external weights cannot be read: {_first_line(error)}") from error
+    left = _external_tensors(proto)
+    if left:
+        raise GraphError(
+            f"{path}: {left[0].name!r} of a sparse tensor lies in another file: save the model "
+            "without external data"
+        )
 
 
 def _check_external_file(path: Path, tensor: str, data: Path, facts: Mapping[str, str]) -> None:
@@ -127,15 +165,6 @@ def _check_external_file(path: Path, tensor: str, data: Path, facts: Mapping[str
         raise GraphError(
             f"{path}: {tensor!r} lies at bytes {start} to {end} of {data.name!r}, which has {size}"
         )
-
-
-def _load_external_data(proto: onnx.ModelProto, folder: Path) -> None:
-    if not _external_tensors(proto):
-        return
-    try:
-        onnx.load_external_data_for_model(proto, str(folder))
-    except Exception as error:  # onnx raises what its C++ raises, of several types
-        raise GraphError(f"the external weights cannot be read: {_first_line(error)}") from error
 
 
 def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -167,6 +196,11 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
 
 def _fix_input_shapes(proto: onnx.ModelProto, asked: InputShapes) -> None:
     inputs = {value.name: value for value in _runtime_inputs(proto.graph)}
+    if not inputs:
+        raise GraphError("the model has no inputs: there is nothing to run")
+    for name, value in inputs.items():
+        if not value.type.HasField("tensor_type"):
+            raise GraphError(f"input {name!r} is no tensor: edgekit runs models of tensors")
     shapes = dict(asked)
     if "" in shapes:
         if len(inputs) != 1:

@@ -118,14 +118,18 @@ def test_samples_are_seeded_and_differ() -> None:
         TensorSpec("ids", "int64", (1, 7)),
         TensorSpec("mask", "bool", (1, 7)),
         TensorSpec("scalar", "float64", ()),
+        TensorSpec("flag", "bool", ()),
+        TensorSpec("pixels", "uint8", (1, 8, 8, 3)),
     ]
     first, again, other = (parity.sample_inputs(specs, seed) for seed in (1, 1, 2))
     for spec in specs:
+        assert isinstance(first[spec.name], np.ndarray), "not a numpy scalar: runtimes refuse it"
         assert first[spec.name].shape == spec.shape
         assert first[spec.name].dtype == np.dtype(spec.dtype)
         assert np.array_equal(first[spec.name], again[spec.name])
     assert not np.array_equal(first["image"], other["image"])
     assert set(np.unique(first["ids"])) <= {0, 1}
+    assert first["pixels"].max() > 200
 
 
 def test_samples_have_low_frequencies() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.errors import EdgekitError, GraphError, UsageError
+from edgekit.export import user_onnx
 from edgekit.export.user_onnx import UserModel, load_onnx
 
 
@@ -133,6 +135,75 @@ def test_external_weights_elsewhere_are_refused(tmp_path: Path, location: str) -
     path = _saved(tmp_path, _conv_model(weight=_external(location)))
     with pytest.raises(GraphError, match="only a file beside the model is read"):
         _load(path)
+
+
+def _in_a_function(weight: TensorProto) -> onnx.ModelProto:
+    constant = helper.make_node("Constant", [], ["w"], value=weight)
+    conv = helper.make_node("Conv", ["x", "w"], ["y"])
+    opset = helper.make_opsetid("", 18)
+    function = helper.make_function("local", "F", ["x"], ["y"], [constant, conv], [opset])
+    model = _conv_model()
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.node.append(helper.make_node("F", ["x"], ["y"], domain="local"))
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    return model
+
+
+def _sparse(weight: TensorProto) -> onnx.ModelProto:
+    del weight.dims[:]
+    weight.dims.append(108)
+    indices = numpy_helper.from_array(np.arange(108, dtype=np.int64), "i")
+    model = _conv_model()
+    del model.graph.initializer[:]
+    model.graph.sparse_initializer.add(values=weight, indices=indices, dims=[4, 3, 3, 3])
+    return model
+
+
+@pytest.mark.parametrize("hidden", [_in_a_function, _sparse])
+def test_external_weights_are_found_wherever_they_hide(
+    tmp_path: Path, hidden: Callable[[TensorProto], onnx.ModelProto]
+) -> None:
+    with pytest.raises(GraphError, match="only a file beside the model is read"):
+        _load(_saved(tmp_path, hidden(_external("../secret"))))
+
+
+def test_external_weights_of_sparse_tensors_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(np.ones(108, np.float32).tobytes())
+    assert _load(_saved(tmp_path, _in_a_function(_external("weights.bin")))).original
+    with pytest.raises(GraphError, match="save the model without external data"):
+        _load(_saved(tmp_path, _sparse(_external("weights.bin"))))
+
+
+def test_external_weights_lie_beside_the_file_that_a_link_points_to(tmp_path: Path) -> None:
+    real, elsewhere = tmp_path / "real", tmp_path / "elsewhere"
+    real.mkdir()
+    elsewhere.mkdir()
+    (real / "weights.bin").write_bytes(np.ones(108, np.float32).tobytes())
+    link = elsewhere / "model.onnx"
+    link.symlink_to(_saved(real, _conv_model(weight=_external("weights.bin"))))
+    assert _load(link).graph.graph.initializers["w"].const_value is not None
+
+
+def test_what_the_child_runs_is_what_is_opened_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        user_onnx, "probe_file", lambda path, runtime: seen.append(path.read_bytes())
+    )
+    user = _load(_saved(tmp_path, _conv_model(("batch", 3, 8, 8))), x=(1, 3, 8, 8))
+    assert seen == [user.original]
+
+
+def test_what_cannot_be_run_at_all_is_named(tmp_path: Path) -> None:
+    model = _conv_model()
+    model.graph.input[0].type.sequence_type.elem_type.tensor_type.elem_type = TensorProto.FLOAT
+    with pytest.raises(GraphError, match="input 'x' is no tensor"):
+        _load(_saved(tmp_path, model))
+    del model.graph.input[:]
+    with pytest.raises(GraphError, match="has no inputs"):
+        _load(_saved(tmp_path, model))
 
 
 def test_an_external_link_is_refused(tmp_path: Path) -> None:
