@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.cli.arguments import named_shape, positive, rgb
 from edgekit.cli.console import Console, million_text, size_text
-from edgekit.errors import UsageError
+from edgekit.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.bundle import Artifact, Manifest
@@ -154,10 +154,14 @@ def _refuse(arguments: argparse.Namespace, unset: dict[str, object], why: str) -
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
+    from edgekit.bundle.reading import parse_labels
+
     try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--labels {path}: cannot be read as text: {error}") from error
+        return parse_labels(path.name, path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--labels {path}: cannot be read: {error.strerror or error}") from error
+    except BundleError as error:
+        raise UsageError(f"--labels {error}") from error
 
 
 def _row(artifact: Artifact, manifest: Manifest) -> tuple[str, ...]:

@@ -33,11 +33,16 @@ def lower_openvino(model: ir.Model) -> dict[str, bytes]:
     try:
         converted = ov.Core().read_model(io.BytesIO(to_bytes(model)))
     except RuntimeError as error:
-        raise GraphError(f"openvino: {_reason(error)}; --skip openvino leaves it out") from error
+        raise GraphError(f"openvino: {_reason(error)}") from error
     _name_by_position(converted)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         xml = Path(folder) / "model.xml"
-        ov.save_model(converted, xml, compress_to_fp16=False)
+        try:
+            ov.save_model(converted, xml, compress_to_fp16=False)
+        except RuntimeError as error:  # a full disk is "iostream error" in its words
+            raise GraphError(
+                f"openvino cannot write its files to {folder!r}: {_reason(error)}; is there space?"
+            ) from error
         return {
             "model.xml": _without_run_info(xml.read_bytes()),
             "model.bin": xml.with_suffix(".bin").read_bytes(),

@@ -32,6 +32,7 @@ from edgekit.bundle import (
 )
 from edgekit.bundle.writing import check_destination
 from edgekit.errors import (
+    BundleError,
     EdgekitError,
     GraphError,
     MissingDependencyError,
@@ -95,7 +96,7 @@ def export_zoo(
     target: str,
     *,
     weights: str = "auto",
-    out: Path | None = None,
+    out: str | Path | None = None,
     num_classes: int | None = None,
     image_size: int | None = None,
     skip: Collection[str] = (),
@@ -135,10 +136,10 @@ def export_zoo(
 
 
 def export_onnx(
-    path: Path,
+    path: str | Path,
     target: str,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     input_shapes: InputShapes | None = None,
     image: ImageFacts | None = None,
     skip: Collection[str] = (),
@@ -159,6 +160,7 @@ def export_onnx(
         precision: ``fp32``.
         progress: called with one line per stage.
     """
+    path = Path(path)
     order = _order(path.stem, target, out, skip, force, precision, progress)
     source = onnx_source(
         path, input_shapes=input_shapes or {}, image=image or ImageFacts(), progress=progress
@@ -199,7 +201,7 @@ def export_model(
     """
     examples = _as_tuple(example_inputs)
     name = name or type(module).__name__.lower()
-    order = _order(name, target, Path(out) if out else None, skip, force, precision, progress)
+    order = _order(name, target, out, skip, force, precision, progress)
     source = module_source(
         module,
         examples,
@@ -237,7 +239,7 @@ def export_source(source: Source, order: Order) -> ExportResult:
 def _order(
     name: str,
     target: str,
-    out: Path | None,
+    out: str | Path | None,
     skip: Collection[str],
     force: bool,
     precision: str,
@@ -245,16 +247,17 @@ def _order(
 ) -> Order:
     """Check everything that can be checked before the slow part starts."""
     row = get_target(target)
+    skip = frozenset([skip] if isinstance(skip, str) else skip)
     if precision not in PARITY_TOLERANCE:
         raise UnknownNameError("precision", precision, PARITY_TOLERANCE)
-    for runtime in skip:
+    for runtime in sorted(skip):
         if runtime not in row.runtimes:
             raise UnknownNameError(f"runtime of target {target}", runtime, row.runtimes)
-    if set(skip) >= set(row.runtimes):
+    if skip >= set(row.runtimes):
         raise UsageError(f"--skip leaves nothing of target {target}: {', '.join(row.runtimes)}")
-    out = out or Path(f"{name}-{target}")
+    out = Path(out or f"{name}-{target}")
     check_destination(out, force=force)
-    return Order(row, out, frozenset(skip), force, precision, progress)
+    return Order(row, out, skip, force, precision, progress)
 
 
 def _build(runtime: str, graph: ir.Model, source: Source, order: Order) -> Built:
@@ -265,19 +268,21 @@ def _build(runtime: str, graph: ir.Model, source: Source, order: Order) -> Built
         choices = order.target.choices.get(runtime, GraphChoices())
         shaped, records = run_passes(graph, choice_passes(choices))
         files = lowering.lower(shaped)
-    except (GraphError, MissingDependencyError) as error:
-        raise _with_way_out(error, runtime, order) from error
-    proven = None
-    if lowering.host_runs:
-        order.progress(f"{runtime}: compare with {source.reference.name}")
-        proven = _prove(runtime, files, source, order.precision)
+        proven = None
+        if lowering.host_runs:
+            order.progress(f"{runtime}: compare with {source.reference.name}")
+            proven = _prove(runtime, files, source, order.precision)
+        checks = lowering.check(files)
+    except (BundleError, GraphError, MissingDependencyError) as error:
+        _add_way_out(error, runtime, order)
+        raise
     artifact = Artifact(
         runtime=runtime,
         files=tuple(files),
         passes=records,
         parity=proven,
         macs=count_graph(shaped).macs,
-        checks=lowering.check(files),
+        checks=checks,
     )
     return Built(artifact, files)
 
@@ -294,13 +299,12 @@ def _prove(runtime: str, files: Mapping[str, bytes], source: Source, precision: 
     return parity.check(runtime, figures)
 
 
-def _with_way_out(error: EdgekitError, runtime: str, order: Order) -> EdgekitError:
-    """The same error, telling that the target's other artifacts can be had without this one."""
+def _add_way_out(error: EdgekitError, runtime: str, order: Order) -> None:
+    """Let ``error`` tell that the target's other artifacts can be had without this one."""
     others = [name for name in order.target.runtimes if name not in order.skip | {runtime}]
     if others:
         hint = f"--skip {runtime} writes the others: {', '.join(others)}"
         error.args = (f"{error} ({hint})",)
-    return error
 
 
 def _with_distinct_names(built: Sequence[Built]) -> list[Built]:

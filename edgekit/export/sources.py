@@ -8,6 +8,7 @@ nn.Module      -> module_source  checked against torch
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgekit.bundle import Figure, ModelFacts, Preprocessing, TensorSpec, WeightsFacts
-from edgekit.errors import UsageError
+from edgekit.bundle.reading import parse_labels
+from edgekit.errors import BundleError, UsageError
 from edgekit.export.onnx_file import to_bytes
 from edgekit.export.onnx_reference import onnx_function
 from edgekit.export.parity import Function, Reference, make_reference
-from edgekit.export.trace import trace
+from edgekit.export.trace import eval_mode, trace
 from edgekit.export.user_onnx import InputShapes, load_onnx
 from edgekit.models.building import CreatedModel, create
 from edgekit.models.labels import labels_of
 from edgekit.models.zoo import get_variant
-from edgekit.profiling.counts import count_graph
+from edgekit.profiling.counts import Counts, count_graph
 
 OPSET = 18  # the dialect TensorRT 10 and 11 take, and the lowest the exporter writes
 
@@ -119,26 +121,34 @@ def module_source(
     image: ImageFacts,
     progress: Progress,
 ) -> Source:
-    """A user's own ``nn.Module``, its shapes fixed by ``example_inputs``."""
-    module.eval()
+    """A user's own ``nn.Module``, its shapes fixed by ``example_inputs``.
+
+    Raises:
+        UsageError: not a module on the CPU, or inputs or names that do not fit it.
+        GraphError: it cannot be traced.
+    """
+    _check_module(module, example_inputs)
     progress("trace to ONNX")
-    input_names = input_names or _numbered("input", len(example_inputs))
-    output_names = output_names or _numbered("output", _count_outputs(module, example_inputs))
-    graph = trace(module, example_inputs, input_names, output_names, opset=OPSET)
-    inputs, outputs = _interface(graph)
+    with eval_mode(module):
+        count = _count_outputs(module, example_inputs)
+        input_names = _names("input", input_names, len(example_inputs))
+        output_names = _names("output", output_names, count)
+        graph = trace(module, example_inputs, input_names, output_names, opset=OPSET)
+        inputs, outputs = _interface(graph)
+        reference = make_reference("torch", _torch_function(module, inputs, outputs), inputs)
     counts = count_graph(graph)
+    facts = _own_facts(name, _torch_params(module), counts, image)
     digest = hashlib.sha256(to_bytes(graph)).hexdigest()
     return Source(
         graph=graph,
-        reference=make_reference("torch", _torch_function(module, inputs, outputs), inputs),
-        facts=_own_facts(
-            name, _torch_params(module), counts.macs, counts.elementwise_multiplies, image
-        ),
+        reference=reference,
+        facts=facts,
         weights=WeightsFacts(source="the module handed over", sha256=digest, random=False),
         inputs=inputs,
         outputs=outputs,
         preprocessing=_image_preprocessing(inputs, image),
         labels=_checked_labels(image.labels, outputs),
+        warnings=facts.notes,
     )
 
 
@@ -155,12 +165,11 @@ def onnx_source(
     graph = user.graph
     inputs, outputs = _interface(graph)
     counts = count_graph(graph)
+    facts = _own_facts(path.stem, counts.params, counts, image)
     return Source(
         graph=graph,
         reference=make_reference("unoptimised onnxruntime", onnx_function(user.original), inputs),
-        facts=_own_facts(
-            path.stem, counts.params, counts.macs, counts.elementwise_multiplies, image
-        ),
+        facts=facts,
         weights=WeightsFacts(
             source=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), random=False
         ),
@@ -168,6 +177,7 @@ def onnx_source(
         outputs=outputs,
         preprocessing=_image_preprocessing(inputs, image),
         labels=_checked_labels(image.labels, outputs),
+        warnings=facts.notes,
     )
 
 
@@ -201,8 +211,27 @@ def _torch_function(
     return run
 
 
-def _numbered(stem: str, count: int) -> tuple[str, ...]:
-    return (stem,) if count == 1 else tuple(f"{stem}_{i}" for i in range(count))
+def _check_module(module: object, example_inputs: Sequence[object]) -> None:
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f"a torch.nn.Module is exported, got {type(module).__name__}: wrap it in one"
+        )
+    tensors = (*module.parameters(), *module.buffers(), *example_inputs)
+    devices = {str(tensor.device) for tensor in tensors if isinstance(tensor, torch.Tensor)}
+    if devices - {"cpu"}:
+        raise UsageError(
+            f"the module or its inputs are on {', '.join(sorted(devices - {'cpu'}))}: export from "
+            "the CPU, module.cpu() and tensor.cpu()"
+        )
+
+
+def _names(stem: str, given: Sequence[str], count: int) -> tuple[str, ...]:
+    """The names given, one a tensor; else ``stem``, or ``stem_0, stem_1 ...``."""
+    if not given:
+        return (stem,) if count == 1 else tuple(f"{stem}_{i}" for i in range(count))
+    if len(given) != count:
+        raise UsageError(f"{len(given)} {stem} names ({', '.join(given)}) for {count} {stem}s")
+    return tuple(given)
 
 
 def _count_outputs(module: nn.Module, example_inputs: Sequence[torch.Tensor]) -> int:
@@ -225,16 +254,16 @@ def _flatten(result: object) -> list[torch.Tensor]:
     raise UsageError(f"the module returns {type(result).__name__}; tensors are expected")
 
 
-def _own_facts(
-    name: str, params: int, macs: int, elementwise_multiplies: int, image: ImageFacts
-) -> ModelFacts:
+def _own_facts(name: str, params: int, counts: Counts, image: ImageFacts) -> ModelFacts:
+    missing = ", ".join(counts.missing)
     return ModelFacts(
         id=name,
         family="own",
         task="classification" if image.labels else "",
         params=params,
-        macs=macs,
-        elementwise_multiplies=elementwise_multiplies,
+        macs=counts.macs,
+        elementwise_multiplies=counts.elementwise_multiplies,
+        notes=(f"The MACs are a lower bound: without those of {missing}.",) if missing else (),
     )
 
 
@@ -274,8 +303,10 @@ def _preprocessing(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Preprocessing:
-    if any(value <= 0 for value in std):
+    if not all(0 < value < math.inf for value in std):
         raise UsageError(f"std must be positive, got {std}")
+    if not all(map(math.isfinite, mean)):
+        raise UsageError(f"mean must be finite, got {mean}")
     return Preprocessing(resize=int(max(crop) / _CROP_FRACTION), crop=crop, mean=mean, std=std)
 
 
@@ -285,4 +316,10 @@ def _checked_labels(labels: tuple[str, ...], outputs: Sequence[TensorSpec]) -> t
         raise UsageError(
             f"{len(labels)} labels for output {outputs[0].name!r} of {classes} classes"
         )
+    try:
+        kept = parse_labels("labels", "".join(f"{label}\n" for label in labels).encode())
+    except BundleError as error:
+        raise UsageError(str(error)) from error
+    if labels and kept != labels:
+        raise UsageError("a label has a line break in it: labels are one a line")
     return labels

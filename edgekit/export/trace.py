@@ -36,10 +36,8 @@ def trace(
     Raises:
         GraphError: the module cannot be traced, or the exporter wrote another opset.
     """
-    was_training = module.training
-    module.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with eval_mode(module), _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 tuple(example_inputs),
@@ -53,14 +51,24 @@ def trace(
     except Exception as error:
         # The exporter raises a dozen unrelated types; the root cause has the useful sentence.
         raise GraphError(f"the model cannot be traced to ONNX: {_root_cause(error)}") from error
-    finally:
-        module.train(was_training)
     if program is None:
         raise GraphError("the model cannot be traced to ONNX: the exporter returned nothing")
     model = program.model
     _check_opset(model, opset)
     strip_metadata(model)
     return model
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """``module`` in eval mode; afterwards each part is in its own mode again, frozen ones too."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def strip_metadata(model: ir.Model) -> None:

@@ -270,6 +270,10 @@ def test_own_model_with_images_and_labels(tmp_path: Path) -> None:
     [
         (ImageFacts(labels=("a", "b")), "2 labels for output 'output' of 5 classes"),
         (ImageFacts(std=(0.0, 1.0, 1.0)), "std must be positive"),
+        (ImageFacts(std=(1.0, float("nan"), 1.0)), "std must be positive"),
+        (ImageFacts(mean=(1.0, float("inf"), 1.0)), "mean must be finite"),
+        (ImageFacts(labels=("a\tb", "b", "c", "d", "e")), "line 1 has a control character"),
+        (ImageFacts(labels=("a\nb", "c", "d", "e", "f")), "line break"),
     ],
 )
 def test_facts_that_do_not_fit_are_refused(tmp_path: Path, image: ImageFacts, message: str) -> None:
@@ -286,6 +290,56 @@ def test_mean_for_a_model_without_images_is_refused(tmp_path: Path) -> None:
             out=tmp_path / "b",
             image=ImageFacts(mean=(0.0, 0.0, 0.0)),
         )
+
+
+def test_the_module_is_given_back_as_it_was(tmp_path: Path) -> None:
+    module = Small().train()
+    module.b.eval()  # as when a part is frozen
+    export_model(module, EXAMPLE, target="arm", out=tmp_path / "b")
+    assert (module.training, module.a.training, module.b.training) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        (torch.relu, {}, "a torch.nn.Module is exported, got builtin_function_or_method"),
+        (Small().to("meta"), {}, "are on meta: export from the CPU"),
+        (Small(), {"input_names": ["a", "b"]}, r"2 input names \(a, b\) for 1 inputs"),
+        (Small(), {"output_names": ["a", "b"]}, r"2 output names \(a, b\) for 1 outputs"),
+    ],
+)
+def test_modules_and_names_that_do_not_fit(
+    tmp_path: Path, module: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        export_model(module, EXAMPLE, target="x86", out=tmp_path / "b", **options)
+
+
+def test_paths_and_a_runtime_to_skip_may_be_text(tmp_path: Path) -> None:
+    out = str(tmp_path / "b")
+    result = export_onnx(str(_lstm(tmp_path)), "arm", out=out, skip="litert")
+    assert result.path == Path(out)
+    assert [a.runtime for a in result.manifest.artifacts] == ["onnxruntime"]
+
+
+def test_counts_that_lack_something_say_so(tmp_path: Path) -> None:
+    result = export_onnx(_lstm(tmp_path), "arm", out=tmp_path / "b", skip=["litert"])
+    note = "The MACs are a lower bound: without those of LSTM x1."
+    assert result.manifest.model.notes == result.warnings == (note,)
+    assert note in (result.path / "README.md").read_text()
+
+
+def test_a_failed_check_offers_the_others_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(files: Mapping[str, bytes]) -> Mapping[str, str]:
+        raise GraphError("no")
+
+    monkeypatch.setitem(LOWERINGS, "openvino", replace(LOWERINGS["openvino"], check=refuse))
+    with pytest.raises(GraphError, match="--skip openvino writes the others") as caught:
+        _export_small(tmp_path / "b")
+    assert caught.value.__cause__ is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_module_that_cannot_be_traced_says_why(tmp_path: Path) -> None:

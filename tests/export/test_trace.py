@@ -37,9 +37,11 @@ def test_names_shapes_and_opset_are_as_asked() -> None:
 
 def test_the_mode_of_the_module_is_given_back() -> None:
     module = Block().train()
+    module.norm.eval()  # frozen
     graph = trace(module, EXAMPLE, ["x"], ["y"], opset=18)
     assert module.training
     assert module.drop.training
+    assert not module.norm.training
     assert "Dropout" not in {node.op_type for node in graph.graph}, "traced in eval mode"
 
 

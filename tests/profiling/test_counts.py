@@ -82,7 +82,20 @@ def test_layers_name_their_place_and_sum_to_the_total() -> None:
 
 
 def test_what_is_not_counted_is_listed() -> None:
-    assert "Softmax x1" in _count(*NETWORKS["attention"]).not_counted
+    counts = _count(*NETWORKS["attention"])
+    assert "Softmax x1" in counts.not_counted
+    assert counts.missing == ()
+
+
+def test_what_makes_the_total_a_lower_bound_is_told_apart() -> None:
+    graph = ir.from_onnx_text(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        g (float[2,3] x, float[3,4] v) => (float[2,4] y) {
+            a = Relu(x)
+            y = Einsum<equation = "ij,jk->ik">(a, v)
+        }"""
+    )
+    assert count_graph(graph).missing == ("Einsum x1",)
 
 
 def test_an_unknown_shape_is_an_error_that_names_the_node() -> None:
