@@ -53,10 +53,9 @@ def main() -> int:
 
 def _export(model: str, folder: Path) -> dict[str, tuple[Path, Path]]:
     """Per runtime: the plain graph and ours."""
-    from edgekit.models.building import create
-
     from edgekit.export.passes import CANONICAL, choice_passes, run_passes
     from edgekit.export.trace import trace
+    from edgekit.models.building import create
     from edgekit.targets import TARGETS
 
     created = create(model, "random", seed=0).module
