@@ -46,7 +46,7 @@ def golden_bytes(
             for name, tensor in sorted(tensors.items()):
                 member = io.BytesIO()
                 np.lib.format.write_array(
-                    member, np.ascontiguousarray(tensor), version=(1, 0), allow_pickle=False
+                    member, np.asarray(tensor, order="C"), version=(1, 0), allow_pickle=False
                 )
                 archive.writestr(zip_entry(f"{folder}/{name}.npy"), member.getvalue())
     return buffer.getvalue()

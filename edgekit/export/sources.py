@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgekit.bundle import Figure, ModelFacts, Preprocessing, TensorSpec, WeightsFacts
+from edgekit.bundle.manifest import DTYPES
 from edgekit.bundle.reading import parse_labels
 from edgekit.errors import BundleError, UsageError
 from edgekit.export.onnx_file import to_bytes
@@ -191,6 +192,11 @@ def _spec(value: ir.Value) -> TensorSpec:
     if value.shape is None or value.dtype is None or value.name is None:
         raise UsageError(f"{value.name!r} has no known shape or dtype, and edgekit needs both")
     shape = value.shape.numpy()
+    if str(value.dtype.numpy()) not in DTYPES:
+        raise UsageError(
+            f"{value.name!r} is {value.dtype.name.lower()}, and a bundle takes "
+            f"{', '.join(DTYPES)}: export the model in float32, model.float()"
+        )
     return TensorSpec(value.name, str(value.dtype.numpy()), shape, _LAYOUTS.get(len(shape), ""))
 
 

@@ -77,12 +77,15 @@ class LiteRtSession(Session):
         engine = self._engine
         with self._lock:
             for (index, axes), array in zip(self._in, arrays, strict=True):
+                if not array.shape:  # tensor() would give a number, not a view
+                    engine.set_tensor(index, array)
+                    continue
                 # A view of the interpreter's memory: it must be gone before invoke().
                 np.copyto(engine.tensor(index)(), array if axes is None else array.transpose(axes))
             engine.invoke()
             results = {}
             for name, index, axes in self._out:
-                array = engine.get_tensor(index)  # a copy
+                array = np.asarray(engine.get_tensor(index))  # a copy
                 results[name] = array if axes is None else _nchw(array)
             return results
 

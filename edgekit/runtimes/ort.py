@@ -70,7 +70,9 @@ class OrtSession(Session):
         self._results = tuple(spec.name for spec in self.outputs)
 
     def _run(self, arrays: list[Array]) -> dict[str, Array]:
-        feed = dict(zip(self._input_names, map(np.ascontiguousarray, arrays), strict=True))
+        # Not ascontiguousarray, which gives a number an axis.
+        contiguous = [np.asarray(array, order="C") for array in arrays]
+        feed = dict(zip(self._input_names, contiguous, strict=True))
         return dict(zip(self._results, self._engine.run(self._output_names, feed), strict=True))
 
     def clone(self) -> OrtSession:

@@ -322,6 +322,30 @@ def test_paths_and_a_runtime_to_skip_may_be_text(tmp_path: Path) -> None:
     assert [a.runtime for a in result.manifest.artifacts] == ["onnxruntime"]
 
 
+@pytest.mark.parametrize("target", ["x86", "arm"])
+def test_tensors_without_axes(tmp_path: Path, target: str) -> None:
+    class Scale(nn.Module):
+        def forward(self, x: torch.Tensor, gain: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return x * gain, gain + gain
+
+    examples = [torch.ones(2, 3), torch.tensor(3.0)]
+    result = export_model(Scale(), examples, target=target, out=tmp_path / "b")
+    for runtime in TARGETS[target].runtimes:
+        with edgekit.load(result.path, runtime=runtime) as model:
+            got = model.run(
+                {"input_0": np.ones((2, 3), np.float32), "input_1": np.array(5, np.float32)}
+            )
+        assert got["output_0"].tolist() == [[5.0] * 3] * 2
+        assert isinstance(got["output_1"], np.ndarray)
+        assert (got["output_1"].shape, float(got["output_1"])) == ((), 10.0)
+
+
+def test_a_type_that_no_bundle_has_is_named(tmp_path: Path) -> None:
+    half = nn.Flatten()
+    with pytest.raises(UsageError, match=r"'input' is bfloat16, and a bundle takes float32"):
+        export_model(half, torch.ones(1, 4).bfloat16(), target="x86", out=tmp_path / "b")
+
+
 def test_counts_that_lack_something_say_so(tmp_path: Path) -> None:
     result = export_onnx(_lstm(tmp_path), "arm", out=tmp_path / "b", skip=["litert"])
     note = "The MACs are a lower bound: without those of LSTM x1."
