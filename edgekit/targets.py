@@ -148,7 +148,8 @@ def get_target(name: str) -> Target:
         UsageError: a target edgekit knows and does not serve.
     """
     if name not in TARGETS:
-        raise UnknownNameError("target", name, TARGETS)
+        served = [row.name for row in TARGETS.values() if not row.refused]
+        raise UnknownNameError("target", name, served)
     row = TARGETS[name]
     if row.refused:
         raise UsageError(f"target {name!r} is not supported: {row.refused}")

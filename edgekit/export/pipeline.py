@@ -43,6 +43,7 @@ from edgekit.export import parity
 from edgekit.export.lowerings import LOWERINGS
 from edgekit.export.model_card import model_card
 from edgekit.export.passes import CANONICAL, choice_passes, run_passes
+from edgekit.export.precision import check_fp32
 from edgekit.export.sources import (
     OPSET,
     ImageFacts,
@@ -216,6 +217,7 @@ def export_model(
 
 def export_source(source: Source, order: Order) -> ExportResult:
     """Passes, lowerings, parity, bundle."""
+    check_fp32(source.graph)
     order.progress(f"{len(CANONICAL)} graph passes")
     graph, records = run_passes(source.graph, CANONICAL)
     wanted = [runtime for runtime in order.target.runtimes if runtime not in order.skip]

@@ -428,3 +428,24 @@ def test_outputs_keep_their_order_and_names(tmp_path: Path) -> None:
             got = model.run(sample)
         assert list(got) == ["double", "sum"]
         assert got["sum"].tolist() == [6.0]
+
+
+def test_scalars_go_everywhere(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+            return x.mean() * (gain * 2)
+
+    for target in ("arm", "x86"):
+        example = (torch.zeros(1, 3, 4, 4), torch.tensor(1.0))
+        result = export_model(Scaled(), example, target=target, out=tmp_path / target)
+        assert result.manifest.outputs[0].shape == ()
+
+
+def test_a_failed_trace_prints_nothing(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    class Data(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(GraphError):
+        export_model(Data(), torch.ones(2, 2), target="x86", out=tmp_path / "b")
+    assert capfd.readouterr() == ("", "")

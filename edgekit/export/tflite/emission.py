@@ -148,7 +148,9 @@ class Emission:
             raise unsupported_dtype(name, data.dtype.name)
         key = (data.dtype.name, data.shape, hashlib.sha256(data.tobytes()).digest())
         if key not in self._constants:
-            self._constants[key] = Tensor(name, data.shape, data.dtype, np.ascontiguousarray(data))
+            # ascontiguousarray gives a scalar an axis: reshape takes it away again.
+            stored = np.ascontiguousarray(data).reshape(data.shape)
+            self._constants[key] = Tensor(name, data.shape, data.dtype, stored)
         return self._constants[key]
 
     def indices(self, values: Sequence[int] | Array) -> Tensor:
