@@ -9,6 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from edgekit.errors import MissingDependencyError
@@ -58,17 +62,40 @@ def version(name: str) -> str | None:
         return None
 
 
+# Both runtimes report to their vendors unless told not to before they are imported.
+_SILENCING_ENVIRONMENT = {"onnxruntime": {"ORT_DISABLE_TELEMETRY": "1"}}
+# OpenVINO's reporter is a package of its own; without it OpenVINO takes the stub that it ships.
+_REPORTERS = {"openvino": "openvino_telemetry"}
+
+
 def require(name: str, feature: str) -> ModuleType:
-    """Import ``name`` (a dotted path is fine) or say how to get it.
+    """Import ``name`` (a dotted path is fine) or say how to get it; telemetry stays off.
 
     Raises:
         MissingDependencyError: not installed, or installed and broken.
     """
     top = name.partition(".")[0]
     try:
-        return importlib.import_module(name)
+        with _silent(top):
+            return importlib.import_module(name)
     except ImportError as error:
         distribution, extra = EXTRAS.get(top, (_BASE.get(top, top), ""))
         remedy = pip_line(extra) if extra else f"pip install {distribution}"
         detail = "" if not is_installed(top) else f"installed, but its import fails: {error}"
         raise MissingDependencyError(feature, distribution, remedy, detail=detail) from error
+
+
+@contextmanager
+def _silent(package: str) -> Iterator[None]:
+    """Import ``package`` in here, and it does not report to its vendor."""
+    for variable, value in _SILENCING_ENVIRONMENT.get(package, {}).items():
+        os.environ.setdefault(variable, value)
+    reporter = _REPORTERS.get(package)
+    if reporter is None or reporter in sys.modules:
+        yield
+        return
+    sys.modules[reporter] = None  # type: ignore[assignment] # an import of it fails
+    try:
+        yield
+    finally:
+        del sys.modules[reporter]
