@@ -13,6 +13,7 @@ A vendor's library is imported in its one module only, when a session is opened.
 from __future__ import annotations
 
 import importlib
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ class Runtime:
         suffixes: of the file to open first.
         threads: whether ``run`` may be called from several threads, and how that is done.
         note: what a user should know before relying on it.
+        stand_ins: packages that open it where asked for by name and are never chosen.
         builds: whether it compiles the file on the device, and so proves it on the golden data
             when a bundle is opened.
     """
@@ -52,6 +54,7 @@ class Runtime:
     suffixes: tuple[str, ...]
     threads: str
     note: str = ""
+    stand_ins: tuple[str, ...] = ()
     builds: bool = False
 
 
@@ -90,10 +93,13 @@ RUNTIMES: dict[str, Runtime] = {
             "TensorRT",
             "edgekit.runtimes.trt:TensorRtSession",
             ("tensorrt",),
-            "on a Jetson it comes with JetPack: sudo apt install python3-libnvinfer",
+            "on a Jetson it comes with JetPack, not from pip: sudo apt install python3-libnvinfer, "
+            "then run edgekit with the system's /usr/bin/python3 or a venv made from it with "
+            "--system-site-packages; on any other machine, run this on the Jetson instead",
             (".onnx",),
             "one run at a time (lock); clone() shares the plan",
             "not yet executed on a device",
+            ("tensorrt_rtx",),
             builds=True,
         ),
         Runtime(
@@ -136,9 +142,14 @@ def require_runtime(name: str) -> Runtime:
         MissingDependencyError: no package that provides it is installed.
     """
     row = get_runtime(name)
-    if provider(row) is None:
+    if provider(row) is None and not _has_stand_in(row):
         raise MissingDependencyError(f"runtime {name!r}", row.imports[0], row.remedy)
     return row
+
+
+def _has_stand_in(row: Runtime) -> bool:
+    # On a board nothing stands in for what JetPack brings.
+    return platform.machine() != "aarch64" and any(map(optional.is_installed, row.stand_ins))
 
 
 def is_available(name: str) -> bool:

@@ -12,6 +12,7 @@ Not yet executed on a device: the tests run it against doubles of TensorRT and C
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -183,14 +184,23 @@ def find_gpu() -> tuple[Cudart, Device]:
     Raises:
         DeviceError: no CUDA runtime, driver or GPU.
     """
-    cuda = cudart.load()
     try:
+        cuda = cudart.load()
         count = cuda.device_count()
     except DeviceError as error:
-        raise DeviceError(f"TensorRT needs an NVIDIA GPU and its driver: {error}") from error
+        raise DeviceError(
+            f"TensorRT needs an NVIDIA GPU and its driver: {error}{_elsewhere()}"
+        ) from error
     if count < 1:
-        raise DeviceError("TensorRT needs an NVIDIA GPU, and this machine has none")
+        raise DeviceError(f"TensorRT needs an NVIDIA GPU, and this machine has none{_elsewhere()}")
     return cuda, cuda.device()
+
+
+def _elsewhere() -> str:
+    """On a PC the next step is the board; a board has its GPU, and the cause is another."""
+    if platform.machine() == "aarch64":
+        return ""
+    return ": run this on the Jetson; here, edgekit run BUNDLE INPUT --runtime onnxruntime"
 
 
 @dataclass(frozen=True)

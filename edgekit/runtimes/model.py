@@ -4,8 +4,9 @@
         model.run({"image": array})       # {"logits": array}
         model.predict("cat.jpg", top=5)   # [("tabby", 0.62), ...]
 
-Which runtime: the first of the manifest's artifacts whose package is installed here. It is a
-fixed order, not a timing, and a runtime that fails to open is an error, never a silent fallback.
+Which runtime: the first of the manifest's artifacts whose package is installed here; a warning
+names those before it. It is a fixed order, not a timing, and a runtime that fails to open is an
+error, never a silent fallback.
 """
 
 from __future__ import annotations
@@ -38,9 +39,15 @@ class Model:
         warnings: what must be said beside any result, e.g. that the weights are random.
     """
 
-    def __init__(self, session: Session, bundle: Bundle | None, path: Path) -> None:
+    def __init__(
+        self,
+        session: Session,
+        bundle: Bundle | None,
+        path: Path,
+        skipped: tuple[str, ...] = (),
+    ) -> None:
         self.session, self.bundle, self.path = session, bundle, path
-        self.warnings = _warnings(bundle)
+        self.warnings = (*_warnings(bundle), *skipped)
         self._labels = bundle.labels() if bundle else ()
 
     @property
@@ -69,7 +76,8 @@ class Model:
         if rule is None or len(self.session.inputs) != 1:
             raise UsageError(
                 f"{str(self.path)!r} does not say how an image becomes its input: "
-                "prepare the arrays yourself and call run"
+                f"export it with --mean and --std, or give a {_tensor_file(self.session)} "
+                "(in Python, arrays to run)"
             )
         return {self.session.inputs[0].name: preprocess(load_image(image), rule)}
 
@@ -145,7 +153,9 @@ def load(path: str | os.PathLike[str], runtime: str | None = None, threads: int 
         return Model(open_unknown(where, _bare_runtime(where, runtime), threads), None, where)
     bundle = open_bundle(where)
     try:
-        return Model(open_artifact(bundle, runtime, threads), bundle, where)
+        session = open_artifact(bundle, runtime, threads)
+        skipped = () if runtime else _skipped(bundle, session.runtime)
+        return Model(session, bundle, where, skipped)
     except BaseException:
         bundle.close()
         raise
@@ -202,10 +212,24 @@ def _pick(bundle: Bundle, runtime: str | None) -> Artifact:
     raise MissingDependencyError(f"{str(bundle.path)!r}", f"one of {', '.join(known)}", remedies)
 
 
+def _skipped(bundle: Bundle, chosen: str) -> tuple[str, ...]:
+    """What was passed over on the way to ``chosen``: nobody may take the one for the other."""
+    names = [artifact.runtime for artifact in bundle.manifest.artifacts]
+    return tuple(
+        f"{name} skipped: it is not installed here ({RUNTIMES[name].remedy})"
+        for name in names[: names.index(chosen)]
+        if name in RUNTIMES
+    )
+
+
 def _warnings(bundle: Bundle | None) -> tuple[str, ...]:
     if bundle is None:
         return ()
     return (RANDOM_WEIGHTS,) if bundle.manifest.weights.random else ()
+
+
+def _tensor_file(session: Session) -> str:
+    return ".npy" if len(session.inputs) == 1 else ".npz"
 
 
 # Suffix of a bare model file -> runtimes that open it, the preferred first.

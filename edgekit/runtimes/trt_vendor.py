@@ -1,7 +1,7 @@
 """Which TensorRT is here, and what it says while it works.
 
     tensorrt       on a Jetson, from JetPack (package python3-libnvinfer); on a PC, if installed
-    tensorrt_rtx   on x86, from pip: parses and builds without a GPU
+    tensorrt_rtx   on x86, from pip: parses and builds without a GPU; never on a board
 
 Both have the same Python names. Names come and go between 10.3 and 11, so code that uses them
 asks ``hasattr``, never a version number.
@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from edgekit.errors import MissingDependencyError
-from edgekit.optional import is_installed, pip_line
+from edgekit.optional import is_installed
+from edgekit.runtimes import get_runtime
 
 MODULES = ("tensorrt", "tensorrt_rtx")
 _LOGGER = logging.getLogger("edgekit.tensorrt")
@@ -35,25 +36,24 @@ def vendor() -> ModuleType:
         MissingDependencyError: none can be imported; says how to get it on this machine.
     """
     failures = []
-    for name in MODULES:
+    on_board = platform.machine() == "aarch64"
+    for name in MODULES[:1] if on_board else MODULES:
         if not is_installed(name):
             continue
         try:
             return importlib.import_module(name)
         except (ImportError, OSError) as error:  # bindings without their library raise either
             failures.append(f"{name} is installed, but its import fails: {error}")
-    remedy = _jetpack_remedy() if platform.machine() == "aarch64" else pip_line("tensorrt")
-    raise MissingDependencyError("TensorRT", "tensorrt", remedy, detail="; ".join(failures))
+    facts = "; ".join([*failures, *([_python()] if on_board else [])])
+    remedy = get_runtime("tensorrt").remedy
+    raise MissingDependencyError("runtime 'tensorrt'", "tensorrt", remedy, detail=facts)
 
 
-def _jetpack_remedy() -> str:
+def _python() -> str:
+    """JetPack's bindings are for one Python only: which one this is."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     venv = "in a virtual environment" if sys.prefix != sys.base_prefix else "outside any"
-    return (
-        "on a Jetson it comes with JetPack, not from pip: sudo apt install python3-libnvinfer, "
-        "then run edgekit with the system's /usr/bin/python3 or a venv made from it with "
-        f"--system-site-packages (this is Python {python}, {venv})"
-    )
+    return f"this is Python {python}, {venv}"
 
 
 def title(trt: ModuleType) -> str:

@@ -104,7 +104,11 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 def test_the_first_artifact_that_is_installed(colours: Path, monkeypatch: pytest.MonkeyPatch):
     assert load(colours).session.runtime == "openvino"
     without(monkeypatch, "openvino")
-    assert load(colours).session.runtime == "onnxruntime"
+    with load(colours) as model:
+        assert model.session.runtime == "onnxruntime"
+        (warning,) = model.warnings
+        assert warning.startswith("openvino skipped: it is not installed here (pip install")
+    assert load(colours, "onnxruntime").warnings == ()  # asked for, so nothing was passed over
     without(monkeypatch, "openvino", "onnxruntime")
     with pytest.raises(MissingDependencyError, match="one of openvino, onnxruntime") as caught:
         load(colours)
@@ -203,7 +207,7 @@ def test_without_labels_classes_have_numbers(tmp_path: Path):
 def test_what_cannot_predict_says_why(tmp_path: Path):
     with (
         load(bundle(tmp_path / "a", preprocessing=None)) as model,
-        pytest.raises(UsageError, match="does not say how an image becomes its input"),
+        pytest.raises(UsageError, match="export it with --mean and --std, or give a .npy"),
     ):
         model.predict(GREEN)
     facts = dataclasses.replace(MANIFEST.model, task="detection")

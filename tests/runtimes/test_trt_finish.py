@@ -202,6 +202,16 @@ def test_no_tensorrt_is_a_missing_dependency(monkeypatch, tmp_path):
     assert caught.value.exit_code == 7
 
 
+@pytest.mark.parametrize(("machine", "told"), [("x86_64", True), ("aarch64", False)])
+def test_a_pc_without_a_gpu_is_told_to_go_to_the_board(monkeypatch, tmp_path, machine, told):
+    board = install(monkeypatch)
+    board.cuda.fail["cudaGetDeviceCount"] = 100
+    monkeypatch.setattr(finish.platform, "machine", lambda: machine)
+    with pytest.raises(DeviceError) as caught:
+        finish_bundle(make_bundle(tmp_path))
+    assert ("run this on the Jetson" in str(caught.value)) == told
+
+
 @pytest.mark.parametrize(("error", "words"), [(100, "no CUDA-capable"), (35, "insufficient")])
 def test_no_gpu_or_driver_is_a_device_error(monkeypatch, tmp_path, error, words):
     board = install(monkeypatch)

@@ -45,4 +45,4 @@ def test_tensorrt_without_a_gpu_is_no_fault_of_the_graph(monkeypatch):
 
 def test_tensorrt_that_does_not_import_is_no_fault_of_the_graph(monkeypatch):
     monkeypatch.setattr(trt_vendor, "is_installed", lambda name: False)
-    assert answered().unavailable.startswith("TensorRT needs tensorrt, which is not installed")
+    assert answered().unavailable.startswith("runtime 'tensorrt' needs tensorrt")

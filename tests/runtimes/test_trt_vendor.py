@@ -7,8 +7,9 @@ import types
 
 import pytest
 
+from edgekit import optional
 from edgekit.errors import MissingDependencyError
-from edgekit.runtimes import trt_vendor
+from edgekit.runtimes import is_available, require_runtime, trt_vendor
 from tests.runtimes.trt_fixture import install
 
 
@@ -17,13 +18,28 @@ def nothing(monkeypatch):
     monkeypatch.setattr(trt_vendor, "is_installed", lambda name: False)
 
 
-def test_on_a_pc_the_answer_is_the_pip_line(nothing, monkeypatch):
+def test_on_a_pc_the_answer_is_the_jetson(nothing, monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    with pytest.raises(
-        MissingDependencyError, match=r'pip install "edgekit\[tensorrt\]"'
-    ) as caught:
+    with pytest.raises(MissingDependencyError, match="run this on the Jetson") as caught:
         trt_vendor.vendor()
     assert caught.value.exit_code == 7
+    assert "pip install" not in str(caught.value)
+
+
+def test_on_a_board_the_rtx_edition_is_no_answer(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(trt_vendor, "is_installed", lambda name: name == "tensorrt_rtx")
+    monkeypatch.setattr(optional, "is_installed", lambda name: name == "tensorrt_rtx")
+    for ask in (trt_vendor.vendor, lambda: require_runtime("tensorrt")):
+        with pytest.raises(MissingDependencyError, match="sudo apt install python3-libnvinfer"):
+            ask()
+
+
+def test_a_runtime_asked_for_by_name_gets_the_rtx_edition_on_a_pc(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(optional, "is_installed", lambda name: name == "tensorrt_rtx")
+    assert require_runtime("tensorrt").name == "tensorrt"
+    assert not is_available("tensorrt")  # nobody is given it unasked
 
 
 @pytest.mark.parametrize(
