@@ -146,7 +146,8 @@ class _Reader:
         inputs = [value for value in self._graph.inputs if value not in initializers]
         for value in inputs:
             self._values[value] = _variable(value)
-        ops = [op for node in self._graph if (op := self._op(node)) is not None]
+        needed = _needed(self._graph)
+        ops = [op for node in self._graph if node in needed and (op := self._op(node)) is not None]
         return Graph(
             tuple(ops),
             {str(value.name): self._values[value] for value in inputs},
@@ -186,6 +187,18 @@ class _Reader:
                 raise GraphError(f"tflite: nothing computes the value {value.name!r}")
             self._values[value] = _constant(str(value.name), value.const_value.numpy())
         return self._values[value]
+
+
+def _needed(graph: ir.Graph) -> set[ir.Node]:
+    """Nodes that the outputs depend on; a graph that no pass has touched may have others."""
+    needed: set[ir.Node] = set()
+    pending = [value.producer() for value in graph.outputs]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in needed:
+            needed.add(node)
+            pending += [value.producer() for value in node.inputs if value is not None]
+    return needed
 
 
 def _variable(value: ir.Value) -> Value:

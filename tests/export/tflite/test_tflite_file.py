@@ -101,6 +101,16 @@ def test_what_no_output_needs_is_left_out():
     assert check(model, {"x": X}, tolerance=0.0) == ["SPLIT"]
 
 
+def test_operators_that_no_output_needs_are_not_looked_at():
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["unread"]),
+        helper.make_node("Det", ["unread"], ["unreadable"]),
+        helper.make_node("Relu", ["x"], ["y"]),
+    ]
+    model = graph(nodes, {"x": X}, {}, ["y"])
+    assert check(model, {"x": X}, tolerance=0.0) == ["RELU"]
+
+
 def test_an_operator_written_twice_runs_once():
     nodes = [
         helper.make_node("Exp", ["x"], ["a"]),
