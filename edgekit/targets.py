@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -148,9 +150,34 @@ def get_target(name: str) -> Target:
         UsageError: a target edgekit knows and does not serve.
     """
     if name not in TARGETS:
+        near = _refused_like(name)
+        if near:
+            raise UsageError(f"unknown target {name!r}; {near} is not supported: {_why(near)}")
         served = [row.name for row in TARGETS.values() if not row.refused]
         raise UnknownNameError("target", name, served)
-    row = TARGETS[name]
-    if row.refused:
-        raise UsageError(f"target {name!r} is not supported: {row.refused}")
-    return row
+    if TARGETS[name].refused:
+        raise UsageError(f"target {name!r} is not supported: {_why(name)}")
+    return TARGETS[name]
+
+
+def _refused_like(name: str) -> str:
+    """The refused row that ``name`` most likely means, or "": its board's word, or its spelling."""
+    words = set(_words(name))
+    served = {word for row in TARGETS.values() if not row.refused for word in _words(row.name)}
+    for row in TARGETS.values():
+        if row.refused and words & (set(_words(f"{row.name} {row.title}")) - served):
+            return row.name
+    close = difflib.get_close_matches(name.lower(), TARGETS, n=1, cutoff=0.5)
+    return close[0] if close and TARGETS[close[0]].refused else ""
+
+
+def _words(text: str) -> list[str]:
+    """Words with a letter: versions are none."""
+    return [word for word in re.findall(r"[a-z0-9]+", text.lower()) if not word.isdigit()]
+
+
+def _why(name: str) -> str:
+    """Why a row is refused, and the served board that it may be taken for."""
+    last = name.rpartition("-")[2]
+    like = [row.name for row in TARGETS.values() if not row.refused and last in _words(row.name)]
+    return TARGETS[name].refused + (f"; {', '.join(like)} is another board" if like else "")

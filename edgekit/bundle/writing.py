@@ -97,13 +97,14 @@ def check_destination(destination: str | os.PathLike[str], *, force: bool) -> No
         return
     if not force:
         raise OutputExistsError(
-            f"{str(destination)!r} exists: give --force to replace it, or another -o"
+            f"{str(destination)!r} exists: give --force (force=True) to replace it, "
+            "or another -o (out)"
         )
     problem = _why_not_a_bundle(target)
     if problem:
         raise BundleError(
             f"--force replaces edgekit bundles only, and {str(destination)!r} {problem}: "
-            "move it away, or give another -o"
+            "move it away, or give another -o (out)"
         )
 
 
@@ -211,7 +212,7 @@ def _move_away(target: Path) -> Path | None:
 def _lost_race(target: Path) -> OutputExistsError:
     return OutputExistsError(
         f"{str(target)!r} was written by another process meanwhile: "
-        "give --force to replace it, or another -o"
+        "give --force (force=True) to replace it, or another -o (out)"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 
 def positive(text: str) -> int:
@@ -33,3 +34,10 @@ def rgb(text: str) -> tuple[float, float, float]:
         message = f"{text!r} is not three numbers like 0.485,0.456,0.406"
         raise argparse.ArgumentTypeError(message) from None
     return red, green, blue
+
+
+def path(text: str) -> Path:
+    """A path. The empty one would be the current folder, which nobody means."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path names nothing")
+    return Path(text)

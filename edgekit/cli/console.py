@@ -91,9 +91,11 @@ def size_text(count: int) -> str:
     return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def million_text(count: int) -> str:
-    """A count for people, in millions: ``5.31 M``."""
-    return f"{count / 1e6:.2f} M"
+def count_text(count: int) -> str:
+    """A count for people: ``5.31 M``, ``35.4 k``, ``840``."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.2f} M"
+    return f"{count / 1e3:.1f} k" if count >= 1000 else str(count)
 
 
 def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.cli.arguments import named_shape, positive, rgb
-from edgekit.cli.console import Console, million_text, size_text
-from edgekit.errors import BundleError, UsageError
+from edgekit.cli.arguments import named_shape, path, positive, rgb
+from edgekit.cli.console import Console, count_text, size_text
+from edgekit.errors import BundleError, InputError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.bundle import Artifact, Manifest
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path,
         help="the bundle: a folder, or one file ending in .edgekit (default: ./MODEL-TARGET)",
     )
     parser.add_argument("--force", action="store_true", help="replace the bundle that is there")
@@ -112,8 +113,8 @@ def _export_zoo(arguments: argparse.Namespace, console: Console) -> ExportResult
 
 def _export_onnx(arguments: argparse.Namespace, console: Console) -> ExportResult:
     _refuse(arguments, _ZOO_ONLY, "is for a network of the zoo, not for your own FILE.onnx")
-    path = Path(arguments.model)
-    if path.suffix != ".onnx":
+    file = Path(arguments.model)
+    if file.suffix != ".onnx":
         raise UsageError(
             f"{arguments.model!r} is no .onnx file: give an id of `edgekit models` with "
             "--weights FILE, or export your own module with edgekit.export_model"
@@ -127,7 +128,7 @@ def _export_onnx(arguments: argparse.Namespace, console: Console) -> ExportResul
 
     labels = _read_labels(arguments.labels) if arguments.labels else ()
     return export_onnx(
-        path,
+        file,
         arguments.target,
         out=arguments.output,
         input_shapes=dict(arguments.input_shape),
@@ -159,7 +160,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     try:
         return parse_labels(path.name, path.read_bytes())
     except OSError as error:
-        raise UsageError(f"--labels {path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"--labels {path}: cannot be read: {error.strerror or error}") from error
     except BundleError as error:
         raise UsageError(f"--labels {error}") from error
 
@@ -179,12 +180,14 @@ def _print_facts(result: ExportResult, console: Console) -> None:
     manifest = result.manifest
     model = manifest.model
     console.print(
-        f"\n{model.id}: {million_text(model.params)} params, {million_text(model.macs)} MACs, "
-        f"{million_text(model.madds)} MAdds, {million_text(model.flops)} FLOPs"
+        f"\n{model.id}: {count_text(model.params)} params, {count_text(model.macs)} MACs, "
+        f"{count_text(model.madds)} MAdds, {count_text(model.flops)} FLOPs"
     )
     for artifact in manifest.artifacts:
         for what, outcome in artifact.checks.items():
             console.print(f"{artifact.runtime}, {what}: {outcome}")
+        if artifact.macs != model.macs:
+            console.print(f"{artifact.runtime}: its graph does {count_text(artifact.macs)} MACs")
     for skipped in manifest.skipped:
         console.print(f"{skipped.runtime}: {skipped.reason}")
     for record in (*manifest.passes, *(p for a in manifest.artifacts for p in a.passes)):
@@ -198,7 +201,9 @@ def _print_facts(result: ExportResult, console: Console) -> None:
 
 
 def _next_command(result: ExportResult) -> str:
-    bundle, manifest = result.path, result.manifest
+    bundle, manifest = shlex.quote(str(result.path)), result.manifest
     if manifest.artifacts[0].runtime == "tensorrt":
-        return f"copy {bundle} to the board, and there: edgekit finish {bundle.name}"
-    return f"edgekit run {bundle} {'photo.jpg' if manifest.preprocessing else 'input.npy'}"
+        there = shlex.quote(result.path.resolve().name)
+        return f"copy {bundle} to the board, and there: edgekit finish {there}"
+    tensors = "input.npy" if len(manifest.inputs) == 1 else "inputs.npz"
+    return f"edgekit run {bundle} {'photo.jpg' if manifest.preprocessing else tensors}"

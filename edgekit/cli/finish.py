@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         ],
     )
     _print_facts(report, console)
-    console.next(f"edgekit run {arguments.bundle} photo.jpg --runtime tensorrt")
+    console.next(f"edgekit run {shlex.quote(str(arguments.bundle))} photo.jpg --runtime tensorrt")
 
 
 def _print_facts(report: FinishReport, console: Console) -> None:

@@ -6,13 +6,17 @@ import argparse
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from edgekit.cli.console import Console, million_text
+from edgekit.cli.console import Console, count_text
 from edgekit.models.zoo import Variant, list_models
 
 _COUNTS = (
     "MACs of convolution and linear layers; MAdds adds the multiplies of dynamic coefficients and "
     "feature maps, as MicroNet's authors count; FLOPs = MACs + MAdds. One image, size as published."
 )
+
+_TOP1 = ("top-1",)
+_SIZE = ("MAdds", "FLOPs (multiply-adds)")
+_SHOWN = (*_TOP1, *_SIZE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +38,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     for number, source in enumerate(sources, start=1):
         console.paragraph(f"[{number}] {source}")
     console.print()
-    for note in _notes(variants):
+    for note in _notes(variants) if console.verbose else _short_notes(variants):
         console.paragraph(note)
     console.next(f"edgekit export {variants[0].id} --target x86")
 
@@ -46,11 +50,11 @@ def _document(variant: Variant) -> dict[str, object]:
 def _row(variant: Variant, sources: Sequence[str]) -> tuple[str, ...]:
     return (
         variant.id,
-        million_text(variant.params),
-        million_text(variant.macs),
-        million_text(variant.madds),
-        _published(variant, ("top-1",), sources),
-        _published(variant, ("MAdds", "FLOPs (multiply-adds)"), sources),
+        count_text(variant.params),
+        count_text(variant.macs),
+        count_text(variant.madds),
+        _published(variant, _TOP1, sources),
+        _published(variant, _SIZE, sources),
         "approximate" if variant.approximate else "official",
         "released" if variant.weights else "none",
     )
@@ -64,7 +68,18 @@ def _published(variant: Variant, metrics: Sequence[str], sources: Sequence[str])
 
 
 def _sources(variants: Sequence[Variant]) -> list[str]:
-    return list(dict.fromkeys(f.source for variant in variants for f in variant.published))
+    """Of the figures that the table shows."""
+    shown = (figure for variant in variants for figure in variant.published)
+    return list(dict.fromkeys(figure.source for figure in shown if figure.metric in _SHOWN))
+
+
+def _short_notes(variants: Sequence[Variant]) -> Iterator[str]:
+    """One line a row that is guessed; the whole story is told with -v and in --json."""
+    guessed = [variant for variant in variants if variant.approximate]
+    for variant in guessed:
+        yield f"{variant.id}: {variant.notes[0]}"
+    if guessed:
+        yield "approximate: the code behind it was never published; edgekit models -v has the rest."
 
 
 def _notes(variants: Sequence[Variant]) -> Iterator[str]:

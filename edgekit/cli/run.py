@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     console.print("\n" + ", ".join(f"{key} {value}" for key, value in engine.items()))
     if arguments.save:
         console.print(f"saved {arguments.save}")
-    console.next(_next_command(arguments, model))
+    console.next(_next_command(arguments, model, is_tensors=is_tensors))
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,15 @@ def _print_summaries(summaries: Mapping[str, Summary], console: Console) -> None
     )
 
 
-def _next_command(arguments: argparse.Namespace, model: Model) -> str:
-    call = "predict" if model.is_classifier and model.manifest else "run"
-    what = f'"{arguments.input}"' if call == "predict" else "{name: array}"
-    return f'in Python: import edgekit; edgekit.load("{arguments.bundle}").{call}({what})'
+def _next_command(arguments: argparse.Namespace, model: Model, *, is_tensors: bool) -> str:
+    if model.is_classifier and not is_tensors:
+        call = f"predict({_quoted(arguments.input)})"
+    else:
+        names = ", ".join(f"{_quoted(spec.name)}: array" for spec in model.session.inputs)
+        call = f"run({{{names}}})"
+    return f"in Python: import edgekit; edgekit.load({_quoted(arguments.bundle)}).{call}"
+
+
+def _quoted(text: object) -> str:
+    """A Python string in double quotes."""
+    return json.dumps(str(text), ensure_ascii=False)

@@ -86,7 +86,7 @@ def _artifact_row(artifact: Artifact) -> str:
 
 def _counts(manifest: Manifest) -> Iterator[str]:
     model = manifest.model
-    yield "## Counts, batch 1, of the model as defined"
+    yield f"## Counts{_batch(manifest)}, of the model as defined"
     yield ""
     yield "| params | MACs | element-wise multiplies | MAdds | FLOPs |"
     yield "|-|-|-|-|-|"
@@ -98,6 +98,13 @@ def _counts(manifest: Manifest) -> Iterator[str]:
         if artifact.macs != model.macs:
             yield f"\nThe graph in {artifact.files[0]} does {artifact.macs:,} MACs."
     yield ""
+
+
+def _batch(manifest: Manifest) -> str:
+    """The batch that is counted, where every input has one and the same."""
+    batches = {spec.shape[0] if spec.layout.startswith("N") else 0 for spec in manifest.inputs}
+    batch = batches.pop() if len(batches) == 1 else 0
+    return f", batch {batch}" if batch else ""
 
 
 def _published(manifest: Manifest) -> Iterator[str]:

@@ -11,6 +11,7 @@ zoo id, nn.Module or .onnx file
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -161,11 +162,10 @@ def export_onnx(
         precision: ``fp32``.
         progress: called with one line per stage.
     """
-    path = Path(path)
+    path, image = Path(path), image or ImageFacts()
+    image.check()
     order = _order(path.stem, target, out, skip, force, precision, progress)
-    source = onnx_source(
-        path, input_shapes=input_shapes or {}, image=image or ImageFacts(), progress=progress
-    )
+    source = onnx_source(path, input_shapes=input_shapes or {}, image=image, progress=progress)
     return export_source(source, order)
 
 
@@ -201,7 +201,8 @@ def export_model(
         progress: called with one line per stage.
     """
     examples = _as_tuple(example_inputs)
-    name = name or type(module).__name__.lower()
+    name, image = name or type(module).__name__.lower(), image or ImageFacts()
+    image.check()
     order = _order(name, target, out, skip, force, precision, progress)
     source = module_source(
         module,
@@ -209,7 +210,7 @@ def export_model(
         name=name,
         input_names=input_names,
         output_names=output_names,
-        image=image or ImageFacts(),
+        image=image,
         progress=progress,
     )
     return export_source(source, order)
@@ -256,10 +257,30 @@ def _order(
         if runtime not in row.runtimes:
             raise UnknownNameError(f"runtime of target {target}", runtime, row.runtimes)
     if skip >= set(row.runtimes):
-        raise UsageError(f"--skip leaves nothing of target {target}: {', '.join(row.runtimes)}")
-    out = Path(out or f"{name}-{target}")
+        raise UsageError(
+            f"skip (--skip) leaves nothing of target {target}: {', '.join(row.runtimes)}"
+        )
+    if out is not None and not str(out):
+        raise UsageError("the output is an empty path: leave it out for ./MODEL-TARGET")
+    out = Path(f"{name}-{target}" if out is None else out)
     check_destination(out, force=force)
+    _check_writable(out)
     return Order(row, out, skip, force, precision, progress)
+
+
+def _check_writable(out: Path) -> None:
+    """Find out now, by a file that has no name, whether ``out`` can be written after the work."""
+    folder = Path(os.path.realpath(out)).parent
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BundleError(
+            f"cannot write {str(out)!r}: {folder}: {error.strerror or error}: "
+            "give another -o (in Python, out)"
+        ) from error
 
 
 def _build(runtime: str, graph: ir.Model, source: Source, order: Order) -> Built:
@@ -305,7 +326,7 @@ def _add_way_out(error: EdgekitError, runtime: str, order: Order) -> None:
     """Let ``error`` tell that the target's other artifacts can be had without this one."""
     others = [name for name in order.target.runtimes if name not in order.skip | {runtime}]
     if others:
-        hint = f"--skip {runtime} writes the others: {', '.join(others)}"
+        hint = f"--skip {runtime} (in Python, skip) writes the others: {', '.join(others)}"
         error.args = (f"{error} ({hint})",)
 
 

@@ -8,7 +8,6 @@ nn.Module      -> module_source  checked against torch
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +57,32 @@ class Source:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """How a user's model sees images: per-channel mean and std on 0..1, and class names."""
+    """How a user's model sees images: mean and std a channel, on 0..1, and class names."""
 
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     labels: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse numbers that no image has, before the slow part.
+
+        Raises:
+            UsageError: one of mean and std without the other, or a value that is not on 0..1.
+        """
+        if (self.mean is None) != (self.std is None):
+            has, lacks = ("mean", "std") if self.std is None else ("std", "mean")
+            raise UsageError(
+                f"{has} is given without {lacks}: give both, --mean and --std; "
+                "mean 0,0,0 with std 1,1,1 leaves the image on 0..1"
+            )
+        for name, values in (("mean", self.mean or ()), ("std", self.std or ())):
+            if not all(0 <= value <= 1 for value in values):
+                raise UsageError(
+                    f"{name} {','.join(f'{value:g}' for value in values)} is not on 0..1, where "
+                    "images are: divide what is for 0..255 by 255"
+                )
+        if not all(value > 0 for value in self.std or ()):
+            raise UsageError(f"std must be positive, got {self.std}")
 
 
 def zoo_source(
@@ -291,7 +311,7 @@ def _weights_facts(created: CreatedModel) -> WeightsFacts:
 
 
 def _image_preprocessing(inputs: Sequence[TensorSpec], image: ImageFacts) -> Preprocessing | None:
-    if image.mean is None and image.std is None:
+    if image.mean is None or image.std is None:
         return None
     shape = inputs[0].shape
     if len(inputs) != 1 or len(shape) != 4 or shape[:2] != (1, 3):
@@ -299,9 +319,7 @@ def _image_preprocessing(inputs: Sequence[TensorSpec], image: ImageFacts) -> Pre
             f"mean and std are for one image input [1, 3, height, width]; this model takes "
             f"{', '.join(f'{spec.name} {list(spec.shape)}' for spec in inputs)}"
         )
-    return _preprocessing(
-        (shape[2], shape[3]), image.mean or (0.0, 0.0, 0.0), image.std or (1.0, 1.0, 1.0)
-    )
+    return _preprocessing((shape[2], shape[3]), image.mean, image.std)
 
 
 def _preprocessing(
@@ -309,10 +327,6 @@ def _preprocessing(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Preprocessing:
-    if not all(0 < value < math.inf for value in std):
-        raise UsageError(f"std must be positive, got {std}")
-    if not all(map(math.isfinite, mean)):
-        raise UsageError(f"mean must be finite, got {mean}")
     return Preprocessing(resize=int(max(crop) / _CROP_FRACTION), crop=crop, mean=mean, std=std)
 
 

@@ -211,25 +211,48 @@ def _fix_input_shapes(proto: onnx.ModelProto, asked: InputShapes) -> None:
     for name in shapes:
         if name not in inputs:
             raise UsageError(f"--input-shape names {name!r}; the inputs are {', '.join(inputs)}")
+    free = [value for name, value in inputs.items() if name not in shapes and _is_dynamic(value)]
+    if free:
+        raise _dynamic_error(free)
     for name, value in inputs.items():
-        _fix_shape(name, value, shapes.get(name))
+        if name in shapes:
+            _fix_shape(name, value, shapes[name])
     # Shapes recorded for a dynamic batch contradict the fixed ones: they are inferred anew.
     del proto.graph.value_info[:]
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
 
 
-def _fix_shape(name: str, value: onnx.ValueInfoProto, asked: Sequence[int] | None) -> None:
-    dims = _dims(value)
-    has_rank = value.type.tensor_type.HasField("shape")
-    dynamic = not has_rank or any(isinstance(d, str) or d <= 0 for d in dims)
-    if asked is None:
-        if dynamic:
-            raise GraphError(
-                f"input {name!r} has dynamic shape [{', '.join(map(str, dims))}]: fix it with "
-                f"--input-shape {name}:1,3,224,224 (your sizes)"
-            )
-        return
+def _has_rank(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.HasField("shape"))
+
+
+def _is_dynamic(value: onnx.ValueInfoProto) -> bool:
+    return not _has_rank(value) or any(isinstance(d, str) or d <= 0 for d in _dims(value))
+
+
+def _dynamic_error(values: Sequence[onnx.ValueInfoProto]) -> GraphError:
+    """What to type for all of them at once: the file's own sizes, and 1 where it has none."""
+    shapes = "; ".join(f"{v.name!r} has dynamic shape [{_listed(_dims(v))}]" for v in values)
+    options = " ".join(
+        f"--input-shape {value.name}:{_suggested(_dims(value)) or '1,3,224,224'}"
+        for value in values
+    )
+    return GraphError(
+        f"input {shapes}: fix it with {options} (1 stands for your size; in Python, input_shapes)"
+    )
+
+
+def _suggested(dims: Sequence[int | str]) -> str:
+    return ",".join(str(d if isinstance(d, int) and d > 0 else 1) for d in dims)
+
+
+def _listed(dims: Iterable[int | str]) -> str:
+    return ", ".join(map(str, dims))
+
+
+def _fix_shape(name: str, value: onnx.ValueInfoProto, asked: Sequence[int]) -> None:
+    dims, has_rank = _dims(value), _has_rank(value)
     fits = not has_rank or (
         len(asked) == len(dims)
         and all(isinstance(d, str) or d <= 0 or d == a for d, a in zip(dims, asked, strict=True))
@@ -237,7 +260,7 @@ def _fix_shape(name: str, value: onnx.ValueInfoProto, asked: Sequence[int] | Non
     if not fits or any(size <= 0 for size in asked):
         raise UsageError(
             f"--input-shape {','.join(map(str, asked))} does not fit input {name!r}, "
-            f"which is [{', '.join(map(str, dims))}]"
+            f"which is [{_listed(dims)}]"
         )
     shape = value.type.tensor_type.shape
     del shape.dim[:]

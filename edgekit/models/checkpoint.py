@@ -15,6 +15,7 @@ import codecs
 import importlib
 import re
 import stat
+import textwrap
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -131,7 +132,7 @@ def _unreadable(path: Path, message: str) -> CheckpointError:
             f"{path.name} is damaged, or holds something other than tensors; nothing in it was "
             "executed. Ask for a file with tensors only, or for .safetensors."
         )
-    first = message.strip().split("\n")[0][:120]
+    first = textwrap.shorten(message.strip().split("\n")[0], 120, placeholder=" ...")
     return CheckpointError(
         f"{path.name} is damaged, cut short or no checkpoint ({first}): fetch it again."
     )

@@ -111,6 +111,11 @@ def _remote(spec: str) -> Located:
     if scheme == "hf":
         return _cached_or_fetched(_hugging_face(spec), spec, limits, None)
     if scheme in ("http", "https"):
+        if "@" in spec.partition("://")[2].partition("/")[0]:
+            raise UsageError(
+                f"--weights {public_url(spec)}: the address has a user name or password, and "
+                "edgekit sends none: download the file by hand and pass it."
+            )
         return _cached_or_fetched(spec, public_url(spec), limits, None)
     raise UsageError(f"--weights {spec}: {scheme}:// is not supported; possible are {_SPECS}.")
 

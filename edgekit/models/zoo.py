@@ -204,7 +204,7 @@ _MICRONETS = (
         "v1-m0", "MicroNet-M0 of the first arXiv version", 1_777_587, 5_314_080, 805_952,
         approximate=_GUESSED.format(block_b=_BLOCK_B),
         notes=(
-            "The paper's size is about 6 M. With these choices it is the network of micronet-m1.",
+            "The paper's size is about 6 M; as guessed it is the network of micronet-m1.",
             _NO_PARITY,
         ),
     ),
@@ -216,9 +216,9 @@ _MICRONETS = (
         ),
         approximate=_GUESSED.format(block_b=_BLOCK_B),
         notes=(
-            "The names moved: the M1 of the first version, 12 M and 61.1 %, is close to what is "
-            "now M2, 12 M and 59.4 %. With these choices it is the network of micronet-m2; the "
-            "model and the training behind 61.1 % were never published.",
+            "12 M and 61.1 % in the paper; as guessed it is the network of micronet-m2 (59.4 %).",
+            "The names moved: the M1 of the first version is close to what is now M2. The model "
+            "and the training behind 61.1 % were never published.",
             _NO_PARITY,
         ),
     ),
@@ -226,8 +226,8 @@ _MICRONETS = (
         "v1-m2", "MicroNet-M2 of the first arXiv version", 2_601_420, 17_578_976, 2_496_256,
         approximate=_GUESSED.format(block_b=_BLOCK_B),
         notes=(
-            "The paper's size is about 21 M. It is micronet-m3 with one block of 48 channels, "
-            "expanded to 288, in the place of 64 and 384.",
+            "The paper's size is about 21 M; as guessed it is micronet-m3 with one narrower block.",
+            "That block has 48 channels, expanded to 288, in the place of 64 and 384.",
             _NO_PARITY,
         ),
     ),
@@ -235,8 +235,7 @@ _MICRONETS = (
         "v1-m3", "MicroNet-M3 of the first arXiv version", 3_322_564, 35_458_752, 4_779_264,
         approximate=_GUESSED.format(block_b=_BLOCK_B_M3),
         notes=(
-            "The paper's size is about 44 M, this network's is 40.2 M. The later version has no "
-            "counterpart.",
+            "The paper's size is about 44 M, this network's is 40.2 M; nothing later is like it.",
             _NO_PARITY,
         ),
     ),

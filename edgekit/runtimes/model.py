@@ -216,7 +216,7 @@ def _skipped(bundle: Bundle, chosen: str) -> tuple[str, ...]:
     """What was passed over on the way to ``chosen``: nobody may take the one for the other."""
     names = [artifact.runtime for artifact in bundle.manifest.artifacts]
     return tuple(
-        f"{name} skipped: it is not installed here ({RUNTIMES[name].remedy})"
+        f"{name} skipped: it is not installed here (edgekit doctor says how to get it)"
         for name in names[: names.index(chosen)]
         if name in RUNTIMES
     )

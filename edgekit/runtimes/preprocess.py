@@ -100,7 +100,8 @@ def _open(source: Any, name: str) -> Image.Image:
     except (image_module.DecompressionBombWarning, image_module.DecompressionBombError) as error:
         raise InputError(f"{name} is refused: {error}; scale it down first") from None
     except Exception as error:  # decoders raise almost anything on a damaged file
-        raise InputError(f"{name} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{name} cannot be read: {why}") from error
 
 
 @contextlib.contextmanager

@@ -61,7 +61,14 @@ def check_free(path: Path, *, force: bool) -> None:
     if path.suffix != ".npz":
         raise UsageError(f"tensors are saved as .npz, got {str(path)!r}")
     if os.path.lexists(path) and (path.is_dir() or not force):
-        raise OutputExistsError(f"{str(path)!r} exists: give --force to replace it")
+        raise OutputExistsError(f"{str(path)!r} exists: give --force (force=True) to replace it")
+
+
+def _umask() -> int:
+    """The umask, which can only be read by setting it."""
+    current = os.umask(0o077)
+    os.umask(current)
+    return current
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Array], *, force: bool) -> None:
@@ -78,6 +85,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Array], *, force: bool) -> No
             dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             temporary = file.name
+            os.fchmod(file.fileno(), 0o666 & ~_umask())  # a temporary file is for its owner alone
             # Not numpy.savez: an output may be called "file", which is its first parameter.
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 for name, tensor in tensors.items():

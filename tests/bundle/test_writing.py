@@ -90,7 +90,9 @@ def test_the_folder_has_ordinary_permissions(tmp_path: Path):
 def test_nothing_is_overwritten_without_force(tmp_path: Path, name: str):
     where = sample_bundle.write(tmp_path / name)
     before = content(where)
-    with pytest.raises(OutputExistsError, match=r"exists: give --force to replace it, or another"):
+    with pytest.raises(
+        OutputExistsError, match=r"exists: give --force \(force=True\) to replace it, or"
+    ):
         sample_bundle.write(where, target="arm")
     assert content(where) == before
     assert [entry.name for entry in tmp_path.iterdir()] == [name]

@@ -59,7 +59,7 @@ def test_what_is_printed(onnx_file, tmp_path, capsys):
     assert lines[0].split() == ["runtime", "files", "size", "max", "error", "allowed", "against"]
     assert lines[1].startswith("openvino")
     assert "1e-04" in lines[1]
-    assert "colours: 0.00 M params" in printed.out
+    assert "colours: 12 params" in printed.out
     assert lines[-1] == f"next: edgekit run {out} input.npy"
     assert "openvino: lower" in printed.err
 
@@ -91,6 +91,13 @@ def test_nothing_is_overwritten_without_force(onnx_file, tmp_path, capsys):
     assert (out / "manifest.json").read_bytes() == before
 
 
+def test_the_last_line_can_be_typed_whatever_the_name(onnx_file, tmp_path, capsys):
+    out = tmp_path / "my model"
+    assert main(["export", str(onnx_file), "--target", "jetson", "-o", str(out)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"next: copy '{out}' to the board, and there: edgekit finish 'my model'"
+
+
 def test_a_skipped_runtime_is_written_down(onnx_file, tmp_path, capsys):
     out = tmp_path / "made"
     line = ["export", str(onnx_file), "--target", "x86", "--skip", "openvino", "-o", str(out)]
@@ -104,6 +111,11 @@ def test_shapes_of_dynamic_inputs(dynamic_onnx_file, tmp_path, capsys):
     assert main(["export", *map(str, line), "--input-shape", "image:1,3,16,16"]) == 0
     with open_bundle(tmp_path / "made") as opened:
         assert opened.manifest.inputs[0].shape == (1, 3, 16, 16)
+
+
+def test_an_empty_output_is_no_name(capsys):
+    line = ["micronet-m1", "--target", "x86", "-o", ""]
+    assert "an empty path names nothing" in failure(capsys, *line, code=2)
 
 
 def test_the_jetsons_last_line_leads_to_the_board(onnx_file, tmp_path, capsys):
@@ -152,6 +164,16 @@ def test_what_is_not_typed_is_the_pipelines_default(asked):
         ("micronet-m9 --target x86", 2, "did you mean micronet-m"),
         ("micronet-m1 --target x68", 2, "did you mean x86?"),
         ("micronet-m1 --target jetson-nano", 2, "use --target arm for its CPU"),
+        ("micronet-m1 --target nano", 2, "use --target arm for its CPU; jetson-orin-nano is ano"),
+        ("micronet-m1 --target jetson-tx2", 2, "jetson-nano is not supported: its last JetPack"),
+        ("micronet-m1 --target Xavier-NX", 2, "jetson-xavier is not supported: its last JetPack"),
+        ("micronet-m1 --target orin-nano", 2, "did you mean jetson-orin-nano"),
+        ("micronet-m1 --target x86 --imgsz 9999", 2, "image_size is 9999 pixels"),
+        ("micronet-m1 --target x86 --num-classes 9999999", 2, "1 to 1,000,000 classes"),
+        ("micronet-m1 --target x86 -o /proc/none/m1", 1, "cannot write '/proc/none/m1'"),
+        ("missing.onnx --target x86 --mean 123,116,103 --std 1,1,1", 2, "by 255"),
+        ("missing.onnx --target x86 --mean 0,0,0", 2, "mean is given without std"),
+        ("micronet-m1 --target x86 --weights http://me:pw@h/a.pth", 2, "//h/a.pth: the address"),
         ("micronet-m1 --target x86 --skip litert", 2, "litert"),
         ("micronet-m1 --target x86 --precision int4", 2, "unknown precision 'int4'"),
         ("micronet-m1 --target x86 --mean 0,0,0", 2, "--mean is for your own FILE.onnx"),
@@ -160,7 +182,7 @@ def test_what_is_not_typed_is_the_pipelines_default(asked):
         ("missing.onnx --target x86 --weights w.pth", 2, "--weights is for a network of the zoo"),
         ("./missing.onnx --target x86 --seed 0", 2, "--seed is for a network of the zoo"),
         ("folder/model.pth --target x86", 2, "is no .onnx file"),
-        ("missing.onnx --target x86 --labels none.txt", 2, "--labels none.txt: cannot be read"),
+        ("missing.onnx --target x86 --labels none.txt", 1, "--labels none.txt: cannot be read"),
     ],
 )
 def test_lines_that_are_wrong(typed, code, says, capsys, tmp_path, monkeypatch):

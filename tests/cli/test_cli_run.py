@@ -1,6 +1,7 @@
 """``edgekit run``: images and tensors in, classes and figures out."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,9 @@ def test_tensors_are_fed_as_they_are(bundle, tensor, tmp_path, capsys):
     assert summary["mean"] == pytest.approx(logits.mean())
     assert summary["not_finite"] == 0
     assert document["saved"] == str(out)
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert out.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_the_archive_that_was_saved_goes_in_again_by_name(bundle, tensor, tmp_path, capsys):
@@ -80,6 +84,7 @@ def test_a_summary_for_people(bundle, tensor, capsys):
     lines = shown(capsys, bundle, tensor).splitlines()
     (row,) = [line for line in lines if line.startswith("logits")]
     assert row.split()[1:5] == ["float32", "1", "x", "4"]
+    assert lines[-1].endswith(f'edgekit.load("{bundle}").run({{"image": array}})')
 
 
 def test_nothing_is_overwritten_without_force(bundle, tensor, tmp_path, capsys):

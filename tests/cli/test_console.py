@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.cli.console import Console, million_text, size_text
+from edgekit.cli.console import Console, count_text, size_text
 
 
 def loud(**options):
@@ -104,4 +104,6 @@ def test_sizes(count, text):
 
 
 def test_millions():
-    assert million_text(5_314_080) == "5.31 M"
+    assert count_text(5_314_080) == "5.31 M"
+    assert count_text(35_420) == "35.4 k"
+    assert count_text(840) == "840"

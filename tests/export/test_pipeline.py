@@ -265,13 +265,20 @@ def test_own_model_with_images_and_labels(tmp_path: Path) -> None:
     assert {label for label, _ in found} <= set("abcde")
 
 
+ZEROS, ONES = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
         (ImageFacts(labels=("a", "b")), "2 labels for output 'output' of 5 classes"),
-        (ImageFacts(std=(0.0, 1.0, 1.0)), "std must be positive"),
-        (ImageFacts(std=(1.0, float("nan"), 1.0)), "std must be positive"),
-        (ImageFacts(mean=(1.0, float("inf"), 1.0)), "mean must be finite"),
+        (ImageFacts(mean=ZEROS, std=(0.0, 1.0, 1.0)), "std must be positive"),
+        (ImageFacts(mean=ZEROS, std=(1.0, float("nan"), 1.0)), "std 1,nan,1 is not on 0..1"),
+        (ImageFacts(mean=(1.0, float("inf"), 1.0), std=ONES), "mean 1,inf,1 is not on 0..1"),
+        (ImageFacts(mean=(123, 116, 103), std=ONES), "mean 123,116,103 is not on .* by 255"),
+        (ImageFacts(mean=ZEROS, std=(58, 57, 57)), "std 58,57,57 is not on 0..1"),
+        (ImageFacts(mean=ZEROS), "mean is given without std"),
+        (ImageFacts(std=ONES), "std is given without mean"),
         (ImageFacts(labels=("a\tb", "b", "c", "d", "e")), "line 1 has a control character"),
         (ImageFacts(labels=("a\nb", "c", "d", "e", "f")), "line break"),
     ],
@@ -288,7 +295,7 @@ def test_mean_for_a_model_without_images_is_refused(tmp_path: Path) -> None:
             torch.zeros(1, 4),
             target="x86",
             out=tmp_path / "b",
-            image=ImageFacts(mean=(0.0, 0.0, 0.0)),
+            image=ImageFacts(mean=ZEROS, std=ONES),
         )
 
 

@@ -89,7 +89,7 @@ def test_an_invalid_graph_is_refused_with_the_reason(tmp_path: Path) -> None:
 def test_a_dynamic_shape_asks_for_input_shape(tmp_path: Path) -> None:
     path = _saved(tmp_path, _conv_model(("batch", 3, 8, 8)))
     with pytest.raises(
-        GraphError, match=r"input 'x' has dynamic shape \[batch, 3, 8, 8\].*--input-"
+        GraphError, match=r"'x' has dynamic shape \[batch, 3, 8, 8\]: .*--input-shape x:1,3,8,8 \("
     ):
         _load(path)
     assert tuple(_load(path, x=(1, 3, 8, 8)).graph.graph.inputs[0].shape or ()) == (1, 3, 8, 8)

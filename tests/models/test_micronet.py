@@ -192,7 +192,13 @@ def test_an_unknown_configuration_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "size", "words"), [(0, 224, "num_classes is 0"), (10, 31, "image_size is 31")]
+    ("classes", "size", "words"),
+    [
+        (0, 224, "num_classes is 0"),
+        (10**9, 224, "num_classes is 1000000000"),
+        (10, 31, "image_size is 31"),
+        (10, 100_000, "image_size is 100000"),
+    ],
 )
 def test_impossible_sizes_are_refused(classes: int, size: int, words: str) -> None:
     with pytest.raises(UsageError, match=words):

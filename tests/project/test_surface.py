@@ -37,7 +37,7 @@ def test_the_surface_is_exactly_this():
 def test_every_name_is_there_and_found_where_it_is_said_to_be():
     for name in NAMES:
         assert getattr(edgekit, name) is not None
-    assert set(NAMES) <= set(dir(edgekit))
+    assert dir(edgekit) == NAMES
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -206,7 +207,7 @@ def test_no_tensorrt_is_a_missing_dependency(monkeypatch, tmp_path):
 def test_a_pc_without_a_gpu_is_told_to_go_to_the_board(monkeypatch, tmp_path, machine, told):
     board = install(monkeypatch)
     board.cuda.fail["cudaGetDeviceCount"] = 100
-    monkeypatch.setattr(finish.platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     with pytest.raises(DeviceError) as caught:
         finish_bundle(make_bundle(tmp_path))
     assert ("run this on the Jetson" in str(caught.value)) == told
