@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # torch stands on the line of everything that needs it: alone, pip may bring another version.
-INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "torch==2.13.0"
 
 # What a board installs must run on JetPack 6's Python 3.10.
 BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targets.py bundle \

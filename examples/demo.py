@@ -20,6 +20,7 @@ MODEL = "micronet-m1"
 TARGETS = ("x86", "arm", "jetson")
 PHOTO = Path(os.path.relpath(Path(__file__).parent / "photo.jpg"))
 OUT = Path("out") / "demo"
+WARNED: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,30 @@ def result(target: str, artifact: dict[str, Any]) -> Row:
 
 
 def edgekit(*arguments: str) -> dict[str, Any]:
-    """Run one command as typed, with ``--json``; its progress and warnings pass through."""
+    """Run one command as typed, with ``--json``; its progress and new warnings pass through."""
     print(f"$ edgekit {' '.join(arguments)}", flush=True)
     command = [sys.executable, "-m", "edgekit", *arguments, "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    document: dict[str, Any] = json.loads(done.stdout)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        for line in child.stderr:
+            show(line)
+        answer = child.stdout.read()
+    if child.returncode:
+        sys.exit(child.returncode)
+    document: dict[str, Any] = json.loads(answer)
     return document
+
+
+def show(line: str) -> None:
+    """A line of stderr; a warning once, however many commands repeat it."""
+    if "warning: " not in line:
+        print(line, end="", file=sys.stderr, flush=True)
+    elif "random" not in line.lower() and line not in WARNED:
+        WARNED.add(line)
+        print(line, end="", file=sys.stderr, flush=True)
 
 
 def print_table(rows: list[Row], label: str) -> None:

@@ -1,6 +1,6 @@
 """Your own ``torch.nn.Module`` takes the path of the zoo: same passes, same proof, same bundle.
 
-python examples/own_model.py out/own-arm
+python examples/own_model.py [out/own-arm]
 """
 
 from __future__ import annotations
@@ -53,4 +53,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/own-arm"))
