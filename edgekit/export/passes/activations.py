@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import onnx_ir as ir
@@ -56,7 +57,7 @@ def as_clamp(node: ir.Node | None) -> Clamp | None:
     if node.op_type == "Relu":
         return Clamp(node.inputs[0], 1.0, 0.0, 0.0, math.inf)
     if node.op_type == "HardSigmoid":
-        slope, offset = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
+        slope, offset = (_meant(attribute(node, k, d)) for k, d in (("alpha", 0.2), ("beta", 0.5)))
         return Clamp(node.inputs[0], slope, offset, 0.0, 1.0)
     if node.op_type != "Clip":
         return None
@@ -64,6 +65,12 @@ def as_clamp(node: ir.Node | None) -> Clamp | None:
     if bounds[0] is None or bounds[1] is None:
         return None
     return Clamp(node.inputs[0], 1.0, 0.0, bounds[0], bounds[1])
+
+
+def _meant(number: float) -> float:
+    """A fraction that ONNX keeps as a float32 attribute, e.g. 1/6 for 0.16666667163372."""
+    fraction = Fraction(number).limit_denominator(64)
+    return float(fraction if np.float32(fraction) == np.float32(number) else number)
 
 
 def _bound(node: ir.Node, position: int) -> float | None:
@@ -253,7 +260,7 @@ class ClampsIntoWeights(NodePass):
     """
 
     name = "clamps-into-weights"
-    op_types = ("Clip", "HardSigmoid")
+    op_types = ("Clip", "Relu", "HardSigmoid")
     refused = "not folded"
 
     def rewrite_node(self, node: ir.Node) -> bool | str:
@@ -262,7 +269,7 @@ class ClampsIntoWeights(NodePass):
         if clamp is None or linear is None:
             return False
         last, slope, offset = _following(node)
-        if last is node and node.op_type == "Clip":
+        if last is node and node.op_type != "HardSigmoid":
             return False
         if not only_use(clamp.source):
             return f"{linear.node.name} is read elsewhere, too"

@@ -118,7 +118,8 @@ class BatchNormToAffine(NodePass):
         if source is None or any(c is None for c in contents):
             return "its parameters are not constant"
         gain, bias, mean, variance = (np.asarray(c, np.float64) for c in contents)
-        scale = gain / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        epsilon = float(np.float32(attribute(node, "epsilon", 1e-5)))  # attributes are float32
+        scale = gain / np.sqrt(variance + epsilon)
         replace(node.outputs[0], emit_affine(Builder(node), source, scale, bias - mean * scale))
         return True
 

@@ -298,11 +298,20 @@ def _as_output(old: ir.Value, new: ir.Value) -> ir.Value:
     if node is None:
         raise GraphError(f"value {old.name!r} is an input and an output at once")
     if new.producer() is None or new.is_graph_output():
-        new = Builder(node).one("Identity", new)
+        new = _copy_of(new, Builder(node))
     name = old.name
     old.name = f"{name}/replaced"
     new.name = name
     return new
+
+
+def _copy_of(value: ir.Value, builder: Builder) -> ir.Value:
+    copy = builder.one("Identity", value)
+    before, identity = value.producer(), copy.producer()
+    if before is not None and identity is not None:  # it may stand behind the builder's anchor
+        builder.graph.remove(identity)
+        builder.graph.insert_after(before, identity)
+    return copy
 
 
 def remove_dead(node: ir.Node | None) -> None:

@@ -120,11 +120,13 @@ class SimplifyMovement(NodePass):
         if not _moves(node) or _is_inner(node):
             return False
         chain = _chain(node)
-        for length in range(len(chain), 0, -1):
-            form = _recognise(chain[-length:])
-            if form is not None:
-                return _rewrite(chain[-length:], form)
-        if len(chain) > 1 and _looks_like_a_shuffle(chain):
+        start, form = 0, _recognise(chain)
+        while form is None and start + 1 < len(chain):
+            start += 1
+            form = _recognise(chain[start:])
+        if form is not None and _rewrite(chain[start:], form):
+            return True
+        if start > 0 and _looks_like_a_shuffle(chain):
             return f"the {len(chain)} nodes from {chain[0].name} on are no selection of channels"
         return False
 

@@ -13,7 +13,7 @@ from edgekit.export.passes.clean import StripMetadata
 from edgekit.export.passes.infra import GraphPass
 from edgekit.export.passes.notation import parse, render
 from edgekit.targets import TARGETS, GraphChoices
-from tests.export.passes.graph_numerics import relative_difference, to_double
+from tests.export.passes.graph_numerics import EXACT, relative_difference, to_double
 
 
 def _documented_passes() -> dict[str, GraphPass]:
@@ -33,12 +33,6 @@ def _examples(graph_pass: GraphPass) -> list[tuple[str, str]]:
         examples.append((given, "\n".join(lines[: stop + 1])))
     return examples
 
-
-DOUBLE = 1e-12
-# ONNX keeps the slope of a HardSigmoid in float32 whatever the graph computes in: 1/6 is off by
-# 3e-8 relative before any pass has run.
-SINGLE = 2e-7
-HARD_SIGMOIDS = {"hard-sigmoids", "hard-swishes", "clamps-into-weights"}
 
 PASSES = _documented_passes()
 EXAMPLES = [
@@ -65,8 +59,7 @@ def test_example_holds(graph_pass: GraphPass, given: str, result: str) -> None:
 def test_example_is_exact(graph_pass: GraphPass, given: str, result: str) -> None:
     before = to_double(parse(given))
     after, _ = run_passes(before, [graph_pass])
-    tolerance = SINGLE if graph_pass.name in HARD_SIGMOIDS else DOUBLE
-    assert relative_difference(before, after, seeds=3) <= tolerance
+    assert relative_difference(before, after, seeds=3) <= EXACT
 
 
 @pytest.mark.parametrize(("graph_pass", "given", "result"), EXAMPLES)

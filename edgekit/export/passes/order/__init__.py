@@ -55,6 +55,8 @@ class ChannelOrder:
         before = sum(relation(node) is Relation.SELECT for node in graph)
         if not before:
             return PassResult(0)
-        left = Rewriter(graph, plan_orders(graph, COSTS[self.costs])).run()
-        note = f"{before} permutations became {left}"
-        return PassResult(max(before - left, 0), (note,))
+        orders, saved_us = plan_orders(graph, COSTS[self.costs])
+        if saved_us <= 0:
+            return PassResult(0, ("not reordered: because no order costs less than the true one",))
+        left = Rewriter(graph, orders).run()
+        return PassResult(before, (f"{before} permutations became {left}",))
