@@ -212,7 +212,7 @@ WRONG = {
         lambda right: (
             lambda self, contents, hint, dtype=None: right(
                 self,
-                contents if dtype in (None, np.int64) else 1.01 * np.asarray(contents),
+                _larger(np.asarray(contents)),
                 hint,
                 dtype,
             )
