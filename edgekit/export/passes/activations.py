@@ -62,8 +62,8 @@ def as_clamp(node: ir.Node | None) -> Clamp | None:
     if node.op_type != "Clip":
         return None
     bounds = [_bound(node, position) for position in (1, 2)]
-    if bounds[0] is None or bounds[1] is None:
-        return None
+    if bounds[0] is None or bounds[1] is None or bounds[0] > bounds[1]:
+        return None  # with crossed bounds a Clip is the constant ``high``, and no clamp
     return Clamp(node.inputs[0], 1.0, 0.0, bounds[0], bounds[1])
 
 

@@ -150,6 +150,12 @@ def _other(node: ir.Node, value: ir.Value) -> float | None:
     return scalar(node.inputs[1] if value is node.inputs[0] else node.inputs[0])
 
 
+def _pads_nothing(node: ir.Node) -> bool:
+    # The shape does not tell: a pad of (1, -1) keeps it and shifts what is in it.
+    pads = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    return pads is not None and not pads.any()
+
+
 def _same_shape(node: ir.Node, value: ir.Value) -> bool:
     return shape(value) == shape(node.outputs[0])
 
@@ -171,7 +177,7 @@ _NO_OPS: dict[str, Callable[[ir.Node, ir.Value], bool]] = {
     "Squeeze": _same_shape,
     "Unsqueeze": _same_shape,
     "Expand": _same_shape,
-    "Pad": _same_shape,
+    "Pad": lambda node, x: _pads_nothing(node),
     "Tile": _same_shape,
     "Transpose": lambda node, x: attribute(node, "perm") == tuple(range(len(shape(x)))),
     "Slice": lambda node, x: _same_shape(node, x) and _steps_forward(node),
@@ -242,7 +248,9 @@ class MergeEqualNodes:
             if node.op_type in _NEVER_FOLDED or not _has_plain_attributes(node):
                 continue
             attributes = tuple(sorted((k, str(a.value)) for k, a in node.attributes.items()))
-            kept = first.setdefault((node.op_type, tuple(node.inputs), attributes), node)
+            kept = first.setdefault(
+                (node.op_type, tuple(node.inputs), len(node.outputs), attributes), node
+            )
             if kept is not node and not any(v.is_graph_output() for v in node.outputs):
                 for old, new in zip(tuple(node.outputs), kept.outputs, strict=True):
                     replace(old, new)

@@ -120,11 +120,13 @@ class TileOffsets(NodePass):
             return False
         split = only_consumer(whole, "Split")
         parts = [whole] if split is None else list(split.outputs)
-        maps = [_multiplied(part) for part in parts]
-        sizes = {shape(found) for found in maps if found is not None}
-        if None in maps or len(sizes) != 1:
+        if any(value.is_graph_output() for value in (whole, *parts)):
             return False
-        _, channels, _, width = sizes.pop()
+        maps = [found for part in parts for found in _multiplied(part)]
+        sizes = {None if found is None else shape(found) for found in maps}
+        if len(sizes) != 1 or None in sizes:
+            return False
+        (_, channels, _, width) = next(size for size in sizes if size is not None)
         if channels >= self.below or width == 1:
             return f"the map has {channels} channels and is {width} wide"
         builder = Builder(node)
@@ -140,15 +142,15 @@ class TileOffsets(NodePass):
         return True
 
 
-def _multiplied(coefficient: ir.Value) -> ir.Value | None:
-    """The map that ``coefficient`` multiplies, if it is read by such products only."""
-    readers = consumers(coefficient)
-    found = None
-    for reader in readers:
-        others = [value for value in reader.inputs if value is not coefficient]
-        if reader.op_type != "Mul" or len(others) != 1 or others[0] is None:
-            return None
-        if len(shape(others[0])) != 4 or constant(others[0]) is not None:
-            return None
-        found = others[0]
-    return found
+def _multiplied(coefficient: ir.Value) -> list[ir.Value | None]:
+    """The maps that ``coefficient`` multiplies; None among them for any other reader."""
+    return [_other_map(reader, coefficient) for reader in consumers(coefficient)]
+
+
+def _other_map(reader: ir.Node, coefficient: ir.Value) -> ir.Value | None:
+    others = [value for value in reader.inputs if value is not coefficient]
+    if reader.op_type != "Mul" or len(others) != 1 or others[0] is None:
+        return None
+    if len(shape(others[0])) != 4 or constant(others[0]) is not None:
+        return None
+    return others[0]

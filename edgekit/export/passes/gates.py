@@ -19,6 +19,7 @@ from edgekit.export.passes.graph import (
     constant,
     consumers,
     dtype,
+    is_float,
     per_channel,
     producer,
     replace,
@@ -63,7 +64,7 @@ class GlobalPool(NodePass):
 
     def rewrite_node(self, node: ir.Node) -> bool | str:
         source, result = node.inputs[0], node.outputs[0]
-        if source is None or len(shape(source)) != 4:
+        if source is None or len(shape(source)) != 4 or not is_float(source):
             return False
         if not (_is_mean(node) if node.op_type == "ReduceMean" else _pools_all(node)):
             return False
@@ -192,6 +193,8 @@ def _liftable(node: ir.Node, value: ir.Value) -> bool:
         return node.inputs[0] is value and as_linear(node) is not None
     if node.op_type in _BINARY:
         return all(_as_map(v, value) is not None or constant(v) is None for v in node.inputs)
+    if node.op_type == "Concat" and any(constant(v) is not None for v in node.inputs):
+        return False  # a constant matrix among the parts
     return node.op_type in ("Split", "Concat") and attribute(node, "axis") in (1, -1)
 
 

@@ -299,9 +299,11 @@ class SlicesToSplit(NodePass):
     def rewrite_node(self, node: ir.Node) -> bool | str:
         source = _source([node])
         parts = sorted(_slices_of(source), key=lambda part: part[0])
+        if len(parts) < 2:
+            return False
         ends = [0, *(stop for _, stop, _ in parts)]
         covered = [start for start, _, _ in parts] == ends[:-1] and ends[-1] == shape(source)[1]
-        if len(parts) < 2 or not covered:
+        if not covered:
             return False
         first = min((s for _, _, s in parts), key=list(node.graph or ()).index)
         builder = Builder(first)
