@@ -326,7 +326,7 @@ def _add_way_out(error: EdgekitError, runtime: str, order: Order) -> None:
     """Let ``error`` tell that the target's other artifacts can be had without this one."""
     others = [name for name in order.target.runtimes if name not in order.skip | {runtime}]
     if others:
-        hint = f"--skip {runtime} (in Python, skip) writes the others: {', '.join(others)}"
+        hint = f"--skip {runtime} or skip={[runtime]} writes the others: {', '.join(others)}"
         error.args = (f"{error} ({hint})",)
 
 

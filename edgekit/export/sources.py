@@ -28,6 +28,7 @@ from edgekit.export.parity import Function, Reference, make_reference
 from edgekit.export.trace import eval_mode, trace
 from edgekit.export.user_onnx import InputShapes, load_onnx
 from edgekit.models.building import CreatedModel, create
+from edgekit.models.download import public_url
 from edgekit.models.labels import labels_of
 from edgekit.models.zoo import get_variant
 from edgekit.profiling.counts import Counts, count_graph
@@ -101,7 +102,8 @@ def zoo_source(
         CheckpointError, DownloadError: the weights cannot be had or do not fit.
     """
     variant = get_variant(model_id)
-    progress(f"build {model_id}, weights {weights}")
+    shown = public_url(weights) if "://" in weights else weights  # an address may hold secrets
+    progress(f"build {model_id}, weights {shown}")
     created = create(model_id, weights, num_classes=num_classes, image_size=image_size, seed=seed)
     size = created.image_size
     example = torch.zeros(1, 3, size, size)

@@ -113,6 +113,12 @@ def test_shapes_of_dynamic_inputs(dynamic_onnx_file, tmp_path, capsys):
         assert opened.manifest.inputs[0].shape == (1, 3, 16, 16)
 
 
+def test_a_password_in_an_address_is_not_repeated(capsys, tmp_path):
+    line = ["micronet-m1", "--target", "x86", "-o", str(tmp_path / "m1")]
+    assert main(["export", *line, "--weights", "https://me:secret@h/a.pth"]) == 2
+    assert "secret" not in "".join(capsys.readouterr())
+
+
 def test_an_empty_output_is_no_name(capsys):
     line = ["micronet-m1", "--target", "x86", "-o", ""]
     assert "an empty path names nothing" in failure(capsys, *line, code=2)
