@@ -179,7 +179,8 @@ def _named(url: str, error: Exception) -> DownloadError:
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         return DownloadError(f"{shown} answers {error.code} {error.reason}: check the address.")
-    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+    reason = getattr(error, "reason", None) or error
+    reason = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
     return DownloadError(
         f"cannot fetch {shown}: {reason}. Check the network and the address, or download it by "
         "hand and pass the file."
