@@ -129,6 +129,8 @@ class LayerTime:
         scope: where in the model the first of them comes from.
         ms: median per inference, instrumented.
         macs: of those layers; None where they are not known.
+        bytes_moved: weights, inputs and outputs of those layers, each once: what the roofline
+            divides by; None where they are not known.
     """
 
     kernel: str
@@ -137,6 +139,7 @@ class LayerTime:
     scope: str
     ms: float
     macs: int | None
+    bytes_moved: int | None = None
 
 
 @dataclass(frozen=True)
