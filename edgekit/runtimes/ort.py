@@ -10,6 +10,7 @@ spinning on .45 and 1.0, off .80 and .08, on within a run only .45 and .1.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,14 @@ import numpy as np
 from edgekit import optional
 from edgekit.bundle import TensorSpec
 from edgekit.errors import BundleError
-from edgekit.runtimes.session import Array, Session, check_file_tensor, check_options, match_names
+from edgekit.runtimes.session import (
+    Array,
+    EngineCall,
+    Session,
+    check_file_tensor,
+    check_options,
+    match_names,
+)
 
 # ONNX Runtime's names of element types.
 _DTYPES = {
@@ -74,6 +82,31 @@ class OrtSession(Session):
         contiguous = [np.asarray(array, order="C") for array in arrays]
         feed = dict(zip(self._input_names, contiguous, strict=True))
         return dict(zip(self._results, self._engine.run(self._output_names, feed), strict=True))
+
+    def _engine_call(self, arrays: list[Array]) -> EngineCall:
+        """Bound inputs and outputs: ``InferenceSession.run`` looks names up, allocates, wraps.
+
+        That is 5 to 10 us a call, which a program in C++ does not have (measured, 0.7 ms net).
+        """
+        values = optional.require("onnxruntime", "running .onnx files").OrtValue
+        binding = self._engine.io_binding()
+        for name, array in zip(self._input_names, arrays, strict=True):
+            place = values.ortvalue_from_shape_and_type(array.shape, array.dtype)
+            place.update_inplace(np.asarray(array, order="C"))
+            binding.bind_ortvalue_input(name, place)
+        for name, spec in zip(self._output_names, self.outputs, strict=True):
+            if min(spec.shape, default=1) < 1:  # of a free size: the engine allocates it
+                binding.bind_output(name)
+            else:
+                place = values.ortvalue_from_shape_and_type(spec.shape, np.dtype(spec.dtype))
+                binding.bind_ortvalue_output(name, place)
+
+        def read() -> dict[str, Array]:
+            outputs = [value.numpy().copy() for value in binding.get_outputs()]
+            return dict(zip(self._results, outputs, strict=True))
+
+        call = functools.partial(self._engine.run_with_iobinding, binding)
+        return EngineCall(self.runtime, call, read)
 
     def clone(self) -> OrtSession:
         """Another session on the same engine, which runs from several threads as it is."""

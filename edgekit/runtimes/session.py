@@ -2,6 +2,8 @@
 
     Session.run(inputs)    checks names, dtype, shape, layout in memory and NaN, then
     Session._run(arrays)   the runtime's own call; arrays come in the order of ``inputs``
+    Session.engine_call    for profilers: that call alone, on inputs already in place
+    Session.layer_times    for profilers: each of its kernels, in an engine opened for it
 
 The interface is the bundle's own (``TensorSpec``: NCHW float32 for images) in every runtime. A
 session whose file differs converts, and takes an NCHW *view* of NHWC memory without a copy,
@@ -14,7 +16,7 @@ the session serialises the calls with a lock; ``clone()`` gives each thread its 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +28,37 @@ from edgekit.bundle import TensorSpec
 from edgekit.errors import BundleError, EdgekitError, InputError, UsageError
 
 Array = npt.NDArray[Any]
+
+
+class EngineCall:
+    """The runtime's own call, on inputs already in place: what its vendor's tool times.
+
+    Called, it computes once and copies nothing. It belongs to one thread.
+    """
+
+    __slots__ = ("_compute", "_read", "_runtime")
+
+    def __init__(
+        self, runtime: str, compute: Callable[[], object], read: Callable[[], dict[str, Array]]
+    ) -> None:
+        self._runtime, self._compute, self._read = runtime, compute, read
+
+    def __call__(self) -> object:
+        """Compute once.
+
+        Raises:
+            BundleError: the runtime failed.
+        """
+        try:
+            return self._compute()
+        except EdgekitError:
+            raise
+        except Exception as error:  # the vendors' exceptions share no other base class
+            raise BundleError(f"{self._runtime} failed while running: {error}") from error
+
+    def results(self) -> dict[str, Array]:
+        """Copies of what the last call computed, as ``Session.run`` returns it."""
+        return self._read()
 
 
 class Session(abc.ABC):
@@ -68,6 +101,38 @@ class Session(abc.ABC):
             UsageError: the session is closed.
             BundleError: the runtime failed on a model it had opened.
         """
+        arrays = self._check(inputs)
+        try:
+            return self._run(arrays)
+        except EdgekitError:  # already in our words, e.g. a GPU that failed
+            raise
+        except Exception as error:  # the vendors' exceptions share no other base class
+            if self._closed:  # by another thread, after the check above
+                raise self._gone() from error
+            raise BundleError(f"{self.runtime} failed while running: {error}") from error
+
+    def _gone(self) -> UsageError:
+        return UsageError(f"this {self.runtime} session is closed: open the bundle again")
+
+    def engine_call(self, inputs: Mapping[str, Array]) -> EngineCall:
+        """Put ``inputs`` where the engine reads them; the result computes on them when called.
+
+        Nothing but the engine is in that call: no checks, no copies, no conversion of layouts.
+        It is void after the next ``run`` or ``engine_call``, and after ``close``.
+
+        Raises:
+            InputError, UsageError: as ``run`` does.
+        """
+        return self._engine_call(self._check(inputs))
+
+    def _engine_call(self, arrays: list[Array]) -> EngineCall:
+        """Of checked arrays. A runtime that keeps nothing in place runs as it always does."""
+        kept, results = [array.copy() for array in arrays], {}
+        compute = lambda: results.update(self._run(kept))  # noqa: E731
+        return EngineCall(self.runtime, compute, results.copy)
+
+    def _check(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The arrays in the order of ``self.inputs``; the errors are those of ``run``."""
         if self._closed:
             raise self._gone()
         if type(inputs) is not dict and not isinstance(inputs, Mapping):
@@ -85,17 +150,7 @@ class Session(abc.ABC):
             arrays.append(array)
         if len(inputs) != len(arrays):
             raise self._unknown(inputs)
-        try:
-            return self._run(arrays)
-        except EdgekitError:  # already in our words, e.g. a GPU that failed
-            raise
-        except Exception as error:  # the vendors' exceptions share no other base class
-            if self._closed:  # by another thread, after the check above
-                raise self._gone() from error
-            raise BundleError(f"{self.runtime} failed while running: {error}") from error
-
-    def _gone(self) -> UsageError:
-        return UsageError(f"this {self.runtime} session is closed: open the bundle again")
+        return arrays
 
     @abc.abstractmethod
     def _run(self, arrays: list[Array]) -> dict[str, Array]:

@@ -21,7 +21,7 @@ from edgekit.bundle import TensorSpec
 from edgekit.bundle.golden import read_golden
 from edgekit.errors import UsageError
 from edgekit.runtimes.finish import FinishReport, Ready, finish_bundle, prepare, tolerance_of
-from edgekit.runtimes.session import Array, Session, check_file_tensor, match_names
+from edgekit.runtimes.session import Array, EngineCall, Session, check_file_tensor, match_names
 from edgekit.runtimes.trt_engine import Engine
 
 __all__ = ["FinishReport", "TensorRtSession", "finish_bundle"]
@@ -80,6 +80,16 @@ class TensorRtSession(Session):
     def _run(self, arrays: list[Array]) -> dict[str, Array]:
         got = self._engine.run(dict(zip(self._feeds, arrays, strict=True)))
         return {s.name: got[name] for s, name in zip(self.outputs, self._results, strict=True)}
+
+    def _engine_call(self, arrays: list[Array]) -> EngineCall:
+        """Enqueue and synchronise, on inputs that lie on the device."""
+        self._engine.place(dict(zip(self._feeds, arrays, strict=True)))
+
+        def read() -> dict[str, Array]:
+            got = self._engine.fetch()
+            return {s.name: got[n] for s, n in zip(self.outputs, self._results, strict=True)}
+
+        return EngineCall(self.runtime, self._engine.compute, read)
 
     def device_milliseconds(self, count: int) -> list[float]:
         """Time on the GPU of ``count`` runs, without copies, by CUDA events."""

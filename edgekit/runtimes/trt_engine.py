@@ -112,15 +112,44 @@ class Engine:
         """
         with self._lock:
             self._open_plan()
-            for buffer in self._buffers:
-                if buffer.is_input:
-                    np.copyto(buffer.host, arrays[buffer.spec.name], casting="no")
+            self._fill(arrays)
             if self._executable:
                 self._cuda.launch(self._executable, self._stream)
             else:
                 self._queue_all()
             self._cuda.synchronize(self._stream)
-            return {b.spec.name: b.host.copy() for b in self._buffers if not b.is_input}
+            return self._outputs()
+
+    def place(self, arrays: Mapping[str, Array]) -> None:
+        """Put inputs on the device, for ``compute``."""
+        with self._lock:
+            self._open_plan()
+            self._fill(arrays)
+            self._queue_inputs()
+            self._cuda.synchronize(self._stream)
+
+    def compute(self) -> None:
+        """Run once on what lies on the device, until it is done; nothing is copied."""
+        with self._lock:
+            self._open_plan()
+            self._start_compute()
+            self._cuda.synchronize(self._stream)
+
+    def fetch(self) -> dict[str, Array]:
+        """What the last run left on the device."""
+        with self._lock:
+            self._open_plan()
+            self._queue_outputs()
+            self._cuda.synchronize(self._stream)
+            return self._outputs()
+
+    def _fill(self, arrays: Mapping[str, Array]) -> None:
+        for buffer in self._buffers:
+            if buffer.is_input:
+                np.copyto(buffer.host, arrays[buffer.spec.name], casting="no")
+
+    def _outputs(self) -> dict[str, Array]:
+        return {b.spec.name: b.host.copy() for b in self._buffers if not b.is_input}
 
     def device_milliseconds(self, count: int) -> list[float]:
         """Time on the GPU of ``count`` runs without copies, on the inputs of the last run."""
@@ -138,21 +167,30 @@ class Engine:
 
     def _time_once(self, start: int, end: int) -> float:
         self._cuda.record(start, self._stream)
-        if self._compute_executable:
-            self._cuda.launch(self._compute_executable, self._stream)
-        else:
-            self._queue_compute()
+        self._start_compute()
         self._cuda.record(end, self._stream)
         self._cuda.synchronize(self._stream)
         return self._cuda.elapsed_ms(start, end)
 
+    def _start_compute(self) -> None:
+        if self._compute_executable:
+            self._cuda.launch(self._compute_executable, self._stream)
+        else:
+            self._queue_compute()
+
     def _queue_all(self) -> None:
+        self._queue_inputs()
+        self._queue_compute()
+        self._queue_outputs()
+
+    def _queue_inputs(self) -> None:
         for b in self._buffers:
             if b.is_input:
                 self._cuda.copy_async(
                     b.device_address, b.host_address, b.nbytes, HOST_TO_DEVICE, self._stream
                 )
-        self._queue_compute()
+
+    def _queue_outputs(self) -> None:
         for b in self._buffers:
             if not b.is_input:
                 self._cuda.copy_async(

@@ -256,3 +256,44 @@ def test_a_session_needs_no_layout_to_run(models: Path):
     inputs = tiny_models.inputs("oblong")
     with open_session("litert", [models / "oblong" / "model.tflite"], plain, gives) as session:
         assert_right(session.run(inputs), inputs)
+
+
+@pytest.mark.parametrize("runtime", TESTED)
+@pytest.mark.parametrize("form", FORMS)
+def test_an_engine_call_computes_what_run_does(models: Path, runtime: str, form: str):
+    first, second = tiny_models.inputs(form), tiny_models.inputs(form, seed=1)
+    nhwc = np.ascontiguousarray(second["image"].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    with open_tiny(models, runtime, form) as session:
+        call = session.engine_call(first)
+        call()
+        kept = call.results()
+        assert_right(kept, first)
+        wanted = session.run(second)
+        call = session.engine_call({**second, "image": nhwc})
+        nhwc[...] = 7  # what is in place is not the caller's array
+        for _ in range(3):
+            call()
+        got = call.results()
+        assert all((got[name] == value).all() for name, value in wanted.items())
+        assert_right(kept, first)
+
+
+@pytest.mark.parametrize("runtime", TESTED)
+def test_an_engine_call_refuses_what_run_refuses(models: Path, runtime: str):
+    inputs = tiny_models.inputs("oblong")
+    session = open_tiny(models, runtime)
+    bad = [
+        {"image": inputs["image"]},
+        {**inputs, "bias": np.full((1, 4), np.nan, "f4")},
+        {**inputs, "image": inputs["image"].astype("f8")},
+        {**inputs, "extra": inputs["bias"]},
+    ]
+    for given in bad:
+        with pytest.raises(InputError) as from_run:
+            session.run(given)
+        with pytest.raises(InputError) as from_call:
+            session.engine_call(given)
+        assert str(from_call.value) == str(from_run.value)
+    session.close()
+    with pytest.raises(UsageError, match=f"this {runtime} session is closed"):
+        session.engine_call(inputs)
