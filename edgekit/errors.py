@@ -13,6 +13,8 @@ A message is one line: what went wrong, the value got, what is possible, what to
     |-- GraphError              1  a graph that is invalid or cannot be exported
     |   `-- UnsupportedOperatorError  1  a lowering lacks an operator: names the node
     |-- ParityError             3  an artifact does not compute what the source computes
+    |-- BudgetError             4  more than the budget allows, or worse than the baseline
+    |-- MeasurementError        5  a measurement that cannot be trusted
     |-- DeviceError             6  the device (a GPU, a board) cannot be reached
     `-- MissingDependencyError  7  a package is not installed: has the pip line
 """
@@ -129,6 +131,18 @@ class ParityError(EdgekitError):
     """An artifact does not compute the source's function within tolerance."""
 
     exit_code = 3
+
+
+class BudgetError(EdgekitError):
+    """A model costs more than its budget allows, or more than it did before."""
+
+    exit_code = 4
+
+
+class MeasurementError(EdgekitError):
+    """A measurement that cannot be trusted: noisy, throttled, contended."""
+
+    exit_code = 5
 
 
 class DeviceError(EdgekitError):
