@@ -31,6 +31,9 @@ class Job:
         most_warm_seconds: after which an unsettled warm-up is given up and reported.
         others: bundles of reference networks, for kind ``turns``.
         options: of the runtime, see its module.
+        image: file that the pipeline scope is fed; "" for a drawn one.
+        epoch_ns: ``perf_counter_ns`` at the start of the profile.
+        spawned_ns: likewise just before this process was started.
     """
 
     kind: str
@@ -48,3 +51,6 @@ class Job:
     most_warm_seconds: float = 30.0
     others: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+    epoch_ns: int = 0
+    spawned_ns: int = 0

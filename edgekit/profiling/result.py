@@ -49,8 +49,12 @@ class Process:
     Attributes:
         start_ms: of the first sample, after the start of the profile.
         samples_ns: duration of each inference, in order.
-        cpu_share: CPU time of the measuring thread / wall time; below 1 others had the core.
+        cpu_share: of the time its threads could run, the share they did; below 1 others had
+            the core.
         preempted: involuntary context switches while timing.
+        missed: starts at a fixed rate that passed while an inference still ran.
+        held_back: periods in which the cgroup's CPU quota was used up, while timing.
+        mhz: of the CPUs it was pinned to, before and after timing; empty: not known.
     """
 
     start_ms: float
@@ -58,6 +62,9 @@ class Process:
     samples_ns: tuple[int, ...]
     cpu_share: float
     preempted: int
+    missed: int = 0
+    held_back: int = 0
+    mhz: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

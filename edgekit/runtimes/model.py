@@ -161,8 +161,15 @@ def load(path: str | os.PathLike[str], runtime: str | None = None, threads: int 
         raise
 
 
-def open_artifact(bundle: Bundle, runtime: str | None = None, threads: int = 1) -> Session:
+def open_artifact(
+    bundle: Bundle,
+    runtime: str | None = None,
+    threads: int = 1,
+    options: Mapping[str, str] | None = None,
+) -> Session:
     """A session on the bundle's artifact for ``runtime``, or on the first that is installed.
+
+    ``options`` are the runtime's own, see its module.
 
     Raises:
         UsageError: the bundle has no artifact for ``runtime``.
@@ -177,7 +184,10 @@ def open_artifact(bundle: Bundle, runtime: str | None = None, threads: int = 1) 
         manifest.inputs,
         manifest.outputs,
         threads=threads,
-        options=_proof(bundle) if get_runtime(artifact.runtime).builds else {},
+        options={
+            **(_proof(bundle) if get_runtime(artifact.runtime).builds else {}),
+            **(options or {}),
+        },
     )
 
 
