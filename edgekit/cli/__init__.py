@@ -28,8 +28,8 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 _EPILOG = """\
 exit codes:
-  0 ok, 1 failure, 2 usage, 3 parity failed, 6 device unreachable, 7 missing dependency,
-  130 interrupted
+  0 ok, 1 failure, 2 usage, 3 parity failed, 4 budget exceeded, 5 measurement not trustworthy,
+  6 device unreachable, 7 missing dependency, 130 interrupted
 
 environment:
   EDGEKIT_CACHE     folder of weights and TensorRT plans (default: ~/.cache/edgekit)
