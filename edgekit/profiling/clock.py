@@ -12,9 +12,13 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from edgekit.profiling.environment.files import read_whole
+from edgekit.profiling.environment.state import cgroup_quota
 
 
 class Clock(Protocol):
@@ -47,12 +51,14 @@ class Usage:
         waiting_ns: ready to run, and waiting for a CPU; None where the kernel does not count.
         preempted: involuntary context switches.
         held_back: periods in which the cgroup's quota was used up; None without a quota.
+        mhz: no counter: the clock at this moment, of the slowest CPU it is pinned to.
     """
 
     cpu_ns: int
     waiting_ns: int | None
     preempted: int
     held_back: int | None
+    mhz: float | None = None
 
 
 def read_usage(root: Path = Path("/")) -> Usage:
@@ -61,7 +67,8 @@ def read_usage(root: Path = Path("/")) -> Usage:
         cpu_ns=time.process_time_ns(),
         waiting_ns=_waiting_ns(root / "proc/self/task"),
         preempted=resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
-        held_back=_held_back(root),
+        held_back=cgroup_quota(root)[1],
+        mhz=cpu_mhz(_pinned(), root),
     )
 
 
@@ -90,18 +97,15 @@ def _waiting_ns(tasks: Path) -> int | None:
     return total
 
 
-# cgroup 2, then cgroup 1; inside a container its own group is at the root.
-_CPU_STATS = ("sys/fs/cgroup/cpu.stat", "sys/fs/cgroup/cpu/cpu.stat")
+def _pinned() -> list[int]:
+    """CPUs this process is pinned to; none when it may use all: the clock of an idle one says
+    nothing."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return cpus if len(cpus) < (os.cpu_count() or 1) else []
 
 
-def _held_back(root: Path) -> int | None:
-    for name in _CPU_STATS:
-        try:
-            lines = (root / name).read_text().splitlines()
-        except (OSError, ValueError):
-            continue
-        for line in lines:
-            key, _, value = line.partition(" ")
-            if key == "nr_throttled" and value.isdecimal():
-                return int(value)
-    return None
+def cpu_mhz(cpus: Sequence[int], root: Path = Path("/")) -> float | None:
+    """The slowest clock of ``cpus`` as the kernel has it, or None: a virtual machine shows none."""
+    folder = root / "sys/devices/system/cpu"
+    clocks = [read_whole(folder / f"cpu{cpu}/cpufreq/scaling_cur_freq") for cpu in cpus]
+    return min((clock / 1000 for clock in clocks if clock), default=None)

@@ -92,6 +92,7 @@ def measure(
         preempted=max(after.preempted - before.preempted, 0),
         missed=missed,
         held_back=max((after.held_back or 0) - (before.held_back or 0), 0),
+        mhz=() if before.mhz is None or after.mhz is None else (before.mhz, after.mhz),
     )
 
 
