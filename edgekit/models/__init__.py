@@ -7,7 +7,10 @@
     download.py     one file over http, with limits on everything
     checkpoint.py   a file -> tensors -> a network, strictly
     random_init.py  seeded weights that keep every layer alive, for latency work
+    sizes.py        what the networks below share: possible sizes, widths
     micronet.py     MicroNet
+    mobilenetv2.py  MobileNetV2
+    mobilenetv3.py  MobileNetV3
 
 Importing this package imports neither torch nor any network.
 """

@@ -35,12 +35,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekit.errors import UnknownNameError, UsageError
+from edgekit.errors import UnknownNameError
+from edgekit.models.sizes import check_sizes
 
 COEFFICIENT_RANGE = 2.0  # coefficients move by at most this much from their initial value
-MIN_IMAGE_SIZE = 32  # the strides multiply to 32: below this the last map holds only padding
-MAX_IMAGE_SIZE = 4096  # the maps of a larger one are gigabytes
-MAX_CLASSES = 1_000_000
 
 # ---------------------------------------------------------------------------
 # Tables
@@ -519,18 +517,9 @@ def build_micronet(config: str, *, num_classes: int = 1000, image_size: int = 22
 
     Raises:
         UnknownNameError: no such configuration.
-        UsageError: no classes or millions, or an image that the strides would shrink to nothing
-            or that no board holds.
+        UsageError: impossible sizes, see `check_sizes`.
     """
     if config not in SPECS:
         raise UnknownNameError("MicroNet configuration", config, SPECS)
-    if not 1 <= num_classes <= MAX_CLASSES:
-        raise UsageError(
-            f"num_classes is {num_classes}; a classifier has 1 to {MAX_CLASSES:,} classes."
-        )
-    if not MIN_IMAGE_SIZE <= image_size <= MAX_IMAGE_SIZE:
-        raise UsageError(
-            f"image_size is {image_size} pixels; MicroNet divides it by 32, so {MIN_IMAGE_SIZE} "
-            f"to {MAX_IMAGE_SIZE} are possible."
-        )
+    check_sizes("MicroNet", num_classes, image_size)
     return MicroNet(SPECS[config], num_classes)

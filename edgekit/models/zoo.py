@@ -241,7 +241,60 @@ _MICRONETS = (
     ),
 )  # fmt: skip
 
-VARIANTS: dict[str, Variant] = {row.id: row for row in _MICRONETS}
+# ---------------------------------------------------------------------------
+# MobileNets, as torchvision defines them
+# ---------------------------------------------------------------------------
+
+_SLIM = "README of research/slim/nets/mobilenet in github.com/tensorflow/models"
+_SLIM_V2 = f"{_SLIM}, of its own MobileNetV2, which pads at the end"
+_SLIM_V3 = f"{_SLIM}, of its own MobileNetV3-small, which has 66 M MACs and 2.9 M parameters"
+_OWN_FILE = (
+    "The function and the names of its weights are torchvision's: edgekit knows no address, give "
+    "torchvision's file with --weights FILE."
+)
+
+_MOBILENETS = (
+    Variant(
+        id="mobilenetv2-x0.5",
+        family="mobilenetv2",
+        task="classification",
+        title="MobileNetV2, half as wide (CVPR 2018)",
+        build="edgekit.models.mobilenetv2:build_mobilenetv2",
+        config="x0.5",
+        num_classes=1000,
+        image_size=224,
+        params=1_968_680,
+        macs=97_131_840,
+        elementwise_multiplies=0,
+        labels="imagenet-1k",
+        published=(
+            Published("top-1", "65.4 %", _SLIM_V2),
+            Published("MACs", "97 M", _SLIM_V2),
+            Published("params", "1.95 M", _SLIM_V2),
+            Published("top-1 at 96 pixels", "51.2 %", _SLIM_V2),
+            Published("MACs at 96 pixels", "18 M", _SLIM_V2),
+        ),
+        notes=("torchvision released no weights of this width; a file with its names fits.",),
+    ),
+    Variant(
+        id="mobilenetv3-small",
+        family="mobilenetv3",
+        task="classification",
+        title="MobileNetV3-small (ICCV 2019)",
+        build="edgekit.models.mobilenetv3:build_mobilenetv3",
+        config="small",
+        num_classes=1000,
+        image_size=224,
+        params=2_542_856,
+        macs=56_510_400,
+        elementwise_multiplies=285_376,
+        labels="imagenet-1k",
+        published=(Published("top-1", "67.5 %", _SLIM_V3),),
+        notes=(_OWN_FILE,),
+    ),
+)
+
+VARIANTS: dict[str, Variant] = {row.id: row for row in (*_MICRONETS, *_MOBILENETS)}
 
 
 def get_variant(model_id: str) -> Variant:

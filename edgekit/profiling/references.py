@@ -1,0 +1,276 @@
+"""Known networks, timed in turns with the model: ratios travel, milliseconds do not.
+
+    one process, the model M and the references A, B opened with the same runtime and threads
+
+    turn 1   M M M M   A A A A A A   B B B      a block of each is some 30 ms of inferences
+    turn 2   A A A A A A   B B B   M M M M      the order moves on by one
+    ...
+    ratio M / A = median over the turns of  median of M's block / median of A's block
+
+What slows the machine for longer than a turn slows both blocks of it, and falls out of the
+ratio; what comes and goes faster is in neither median. The engine's own call is timed, on
+each bundle's golden input.
+
+Accuracies are what others published of a network of that size, with their source: nothing here
+measures one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.bundle import Manifest
+from edgekit.errors import EdgekitError, InputError
+from edgekit.models.zoo import VARIANTS
+from edgekit.profiling.clock import Clock
+from edgekit.profiling.job import Job
+from edgekit.profiling.latency import plan_of, warm_up
+from edgekit.profiling.opening import golden_inputs, import_runtime, open_model
+from edgekit.profiling.result import Model, Reference
+
+Call = Callable[[], object]
+
+BLOCK_MS = 30.0  # long beside the first, cold inferences; short beside a change of clock
+LEAST_TURNS = 40
+MOST_TURNS = 2000
+_RESAMPLES = 2000
+_CONFIDENCE = 0.95
+
+NOT_MEASURED = "Accuracies are published figures of the sources named; none is measured here."
+
+
+@dataclass(frozen=True)
+class ReferenceNet:
+    """A row of the zoo at the size that its published figures are of."""
+
+    name: str
+    model_id: str
+    image_size: int
+
+
+REFERENCES = (
+    ReferenceNet("MobileNetV2-0.5 @ 96", "mobilenetv2-x0.5", 96),
+    ReferenceNet("MobileNetV3-small", "mobilenetv3-small", 224),
+)
+
+# ---- what a bundle is called, and what was published of it ------------------------------------
+
+
+def name_of(model_id: str, image_size: int) -> str:
+    """As in ``REFERENCES``, or the id with a size that is not the published one."""
+    for row in REFERENCES:
+        if (row.model_id, row.image_size) == (model_id, image_size):
+            return row.name
+    variant = VARIANTS.get(model_id)
+    usual = variant is None or variant.image_size == image_size
+    return model_id if usual or not image_size else f"{model_id} @ {image_size}"
+
+
+def metric_of(model_id: str, image_size: int) -> str:
+    """Which published figure is the accuracy of a network at this size; "" where none can be."""
+    variant = VARIANTS.get(model_id)
+    if variant is None:
+        return ""
+    return "top-1" if image_size == variant.image_size else f"top-1 at {image_size} pixels"
+
+
+def published_accuracy(manifest: Manifest) -> tuple[str, str]:
+    """Accuracy and source, from the manifest's figures; empty where none fits its size."""
+    metric = metric_of(manifest.model.id, _side(manifest.inputs[0].shape))
+    for figure in manifest.model.published:
+        if figure.metric == metric and _has_published_classes(manifest):
+            return figure.value, figure.source
+    return "", ""
+
+
+def _has_published_classes(manifest: Manifest) -> bool:
+    """A figure says nothing of a network with a head of another width."""
+    return manifest.outputs[0].shape[-1:] == (VARIANTS[manifest.model.id].num_classes,)
+
+
+def _side(shape: Sequence[int]) -> int:
+    """Side of a square image (1, 3, side, side), else 0."""
+    return shape[3] if len(shape) == 4 and shape[2] == shape[3] else 0
+
+
+# ---- the work of a fresh process -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Net:
+    """One network that is ready to be timed.
+
+    Attributes:
+        facts: what the document says of it.
+        call: one inference of the engine.
+        block: inferences in a block.
+    """
+
+    facts: Mapping[str, Any]
+    call: Call
+    block: int = 1
+
+
+def work(job: Job, clock: Clock) -> dict[str, Any]:
+    """Time ``job.bundle`` in turns with ``job.others``.
+
+    A reference that cannot be opened with the job's runtime is a warning; the model that cannot
+    is an error.
+
+    Raises:
+        EdgekitError: the model cannot be opened or run, as ``open_model`` says.
+    """
+    import_runtime(job)
+    warnings: list[str] = []
+    with ExitStack() as opened:
+        nets = [_ready(job, clock, opened, warnings)]
+        for path in job.others:
+            try:
+                nets.append(_ready(replace(job, bundle=path), clock, opened, warnings, first=False))
+            except EdgekitError as error:
+                warnings.append(f"not timed as a reference: {error}")
+        turns = take_turns(nets, clock, job) if len(nets) > 1 else []
+    return {
+        "runtime": job.runtime,
+        "threads": job.threads,
+        "nets": [{**net.facts, "block": net.block} for net in nets],
+        "turns_ns": turns,
+        "warnings": warnings,
+    }
+
+
+def _ready(
+    job: Job, clock: Clock, opened: ExitStack, warnings: list[str], *, first: bool = True
+) -> Net:
+    """The network of ``job.bundle``, open and warm, with the length of its blocks."""
+    model = opened.enter_context(open_model(job))
+    manifest = model.manifest
+    if manifest is None:
+        raise InputError(f"{job.bundle!r} is no bundle: a reference is made by edgekit export")
+    call = model.session.engine_call(golden_inputs(model))
+    warm = warm_up(call, clock, plan_of(job, first=first))
+    accuracy, source = published_accuracy(manifest)
+    name = name_of(manifest.model.id, _side(manifest.inputs[0].shape))
+    if not warm.settled:
+        warnings.append(
+            f"{name} still changed after {warm.seconds:.0f} s of warm-up, before it was timed in "
+            "turns: the ratios may be off"
+        )
+    facts = {"name": name, "accuracy": accuracy, "source": source, "macs": manifest.model.macs}
+    return Net(facts, call, block_length(call, clock))
+
+
+def block_length(call: Call, clock: Clock) -> int:
+    """Inferences that take ``BLOCK_MS``, from the median of five; at least one."""
+    typical = statistics.median(time_block(call, clock, 5))
+    return max(1, round(BLOCK_MS * 1e6 / max(typical, 1.0)))
+
+
+def take_turns(nets: Sequence[Net], clock: Clock, job: Job) -> list[list[float]]:
+    """Per turn the median of each net's block, in nanoseconds and in the order of ``nets``.
+
+    At least ``LEAST_TURNS`` and the job's seconds; slow networks end at ``most_seconds`` a net.
+    """
+    begin = clock.now_ns()
+    most = max(job.most_seconds, job.seconds) * len(nets)
+    turns: list[list[float]] = []
+    while len(turns) < MOST_TURNS:
+        medians = {
+            index: statistics.median(time_block(nets[index].call, clock, nets[index].block))
+            for index in rotated(len(nets), len(turns))
+        }
+        turns.append([float(medians[index]) for index in range(len(nets))])
+        seconds = (clock.now_ns() - begin) / 1e9
+        if (seconds >= job.seconds and len(turns) >= LEAST_TURNS) or seconds >= most:
+            break
+    return turns
+
+
+def rotated(count: int, turn: int) -> list[int]:
+    """The order of a turn: one further than that of the turn before."""
+    return [(turn + index) % count for index in range(count)]
+
+
+def time_block(call: Call, clock: Clock, runs: int) -> list[int]:
+    """Nanoseconds of each of ``runs`` inferences."""
+    now = clock.now_ns
+    samples = [0] * runs
+    for index in range(runs):
+        start = now()
+        call()
+        samples[index] = now() - start
+    return samples
+
+
+# ---- what the parent makes of it -------------------------------------------------------------
+
+
+def reference_rows(document: Mapping[str, Any]) -> tuple[Reference, ...]:
+    """One row a reference that was timed, from what ``work`` returned."""
+    turns = np.asarray(document["turns_ns"], np.float64)
+    if not turns.size:
+        return ()
+    return tuple(
+        _row(document, facts, turns[:, 0], turns[:, index])
+        for index, facts in enumerate(document["nets"][1:], start=1)
+    )
+
+
+def reference_warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must be said beside the rows: references that could not be timed, and why."""
+    return tuple(document["warnings"])
+
+
+def _row(
+    document: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    model_ns: npt.NDArray[np.float64],
+    reference_ns: npt.NDArray[np.float64],
+) -> Reference:
+    ratios = model_ns / reference_ns
+    return Reference(
+        runtime=document["runtime"],
+        threads=document["threads"],
+        name=facts["name"],
+        accuracy=facts["accuracy"],
+        source=facts["source"],
+        macs=facts["macs"],
+        p50_ms=float(np.median(reference_ns)) / 1e6,
+        model_p50_ms=float(np.median(model_ns)) / 1e6,
+        ratio=float(np.median(ratios)),
+        ratio_interval=median_interval(ratios),
+        turns=len(ratios),
+    )
+
+
+def median_interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95 % confidence interval of the median, by seeded bootstrap: the same for the same values."""
+    draws = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+    medians = np.median(values[draws], axis=1)
+    low, high = np.quantile(medians, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def sentence(facts: Model, reference: Reference) -> str:
+    """The comparison in words; `NOT_MEASURED` belongs beside it.
+
+    "micronet-m1: 51.4 % at 1.23 ms; on this machine MobileNetV2-0.5 @ 96, 51.2 %, takes 0.63 ms:
+    1.95 times as long (1.93 to 1.97)."
+    """
+    side = _side(next(iter(facts.inputs.values()), ()))
+    accuracy = facts.published.get(metric_of(facts.id, side), "")
+    own = f"{accuracy} at " if accuracy else ""
+    of_it = f"{reference.accuracy}, " if reference.accuracy else ""
+    low, high = reference.ratio_interval
+    return (
+        f"{name_of(facts.id, side)}: {own}{reference.model_p50_ms:.3g} ms; on this machine "
+        f"{reference.name}, {of_it}takes {reference.p50_ms:.3g} ms: the model takes "
+        f"{reference.ratio:.3g} times as long ({low:.3g} to {high:.3g})."
+    )
