@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekit.bundle import Bundle, Manifest, open_bundle
+    from edgekit.bundle import Bundle, open_bundle
     from edgekit.errors import (
         BundleError,
         DeviceError,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgekit.export.pipeline import export_model, export_onnx, export_zoo
     from edgekit.export.sources import ImageFacts
     from edgekit.models.zoo import list_models
+    from edgekit.profiling.profile import profile_bundle
     from edgekit.runtimes.finish import finish_bundle
     from edgekit.runtimes.model import Model, load
     from edgekit.runtimes.session import Session
@@ -42,13 +43,13 @@ _HOMES = {
     "Session": "edgekit.runtimes.session",
     "open_bundle": "edgekit.bundle",
     "Bundle": "edgekit.bundle",
-    "Manifest": "edgekit.bundle",
     "export_model": "edgekit.export.pipeline",
     "export_onnx": "edgekit.export.pipeline",
     "export_zoo": "edgekit.export.pipeline",
     "ImageFacts": "edgekit.export.sources",
     "finish_bundle": "edgekit.runtimes.finish",
     "list_models": "edgekit.models.zoo",
+    "profile_bundle": "edgekit.profiling.profile",
     "EdgekitError": "edgekit.errors",
     "UsageError": "edgekit.errors",
     "InputError": "edgekit.errors",
@@ -65,7 +66,6 @@ __all__ = [
     "EdgekitError",
     "ImageFacts",
     "InputError",
-    "Manifest",
     "MissingDependencyError",
     "Model",
     "ParityError",
@@ -79,6 +79,7 @@ __all__ = [
     "list_models",
     "load",
     "open_bundle",
+    "profile_bundle",
 ]
 
 

@@ -59,6 +59,7 @@ VERBS: dict[str, Verb] = {
             "finish", "edgekit.cli.finish", "on the board: build the TensorRT plan and self-test it"
         ),
         Verb("run", "edgekit.cli.run", "classify an image, or run tensors, with a bundle"),
+        Verb("profile", "edgekit.cli.profile", "measure a bundle: latency, memory, time per layer"),
         Verb("doctor", "edgekit.cli.doctor", "what works on this machine and what to install"),
     )
 }
@@ -100,6 +101,7 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
     arguments = parser.parse_args(argv)
     if not verb:
         parser.error("a command is needed")
+    arguments.words = tuple(argv)  # for the record of what measures
     console.configure(verbose=arguments.verbose, quiet=arguments.quiet, json=arguments.json)
     if not console.verbose:
         warnings.simplefilter("ignore")

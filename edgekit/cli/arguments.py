@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def positive(text: str) -> int:
@@ -34,6 +41,38 @@ def rgb(text: str) -> tuple[float, float, float]:
         message = f"{text!r} is not three numbers like 0.485,0.456,0.406"
         raise argparse.ArgumentTypeError(message) from None
     return red, green, blue
+
+
+def comma_list(kind: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """``a,b`` as a tuple of what ``kind`` makes of each."""
+
+    def read(text: str) -> tuple[T, ...]:
+        words = [word.strip() for word in text.split(",")]
+        if not all(words):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list like a,b")
+        return tuple(kind(word) for word in words)
+
+    return read
+
+
+def rate(text: str) -> float:
+    """Times a second, above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate like 30, in starts a second")
+    return value
+
+
+def duration(text: str) -> float:
+    """Seconds of ``60``, ``90s``, ``5m`` or ``1h``, above 0."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", text, re.ASCII)
+    value = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 60, 90s or 5m")
+    return value
 
 
 def path(text: str) -> Path:

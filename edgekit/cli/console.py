@@ -77,6 +77,11 @@ class Console:
         if self.json:
             print(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
+    def json_text(self, text: str) -> None:
+        """With ``--json``, ``text`` that is the one document already."""
+        if self.json:
+            print(text, end="")
+
     def _err(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 

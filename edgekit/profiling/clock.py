@@ -12,13 +12,12 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgekit.profiling.environment.files import read_whole
 from edgekit.profiling.environment.state import cgroup_quota
+from edgekit.profiling.sensors import clock_reader
 
 
 class Clock(Protocol):
@@ -51,7 +50,7 @@ class Usage:
         waiting_ns: ready to run, and waiting for a CPU; None where the kernel does not count.
         preempted: involuntary context switches.
         held_back: periods in which the cgroup's quota was used up; None without a quota.
-        mhz: no counter: the clock at this moment, of the slowest CPU it is pinned to.
+        mhz: no counter: the clock at this moment, mean of the CPUs it is pinned to.
     """
 
     cpu_ns: int
@@ -68,7 +67,7 @@ def read_usage(root: Path = Path("/")) -> Usage:
         waiting_ns=_waiting_ns(root / "proc/self/task"),
         preempted=resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
         held_back=cgroup_quota(root)[1],
-        mhz=cpu_mhz(_pinned(), root),
+        mhz=_mhz(root),
     )
 
 
@@ -76,7 +75,8 @@ def cpu_share(before: Usage, after: Usage, busy_ns: int) -> float:
     """Of the time its threads could have run, the share in which they did: 1 is undisturbed.
 
     Args:
-        before: counters at the start; ``after`` at the end.
+        before: counters at the start.
+        after: at the end.
         busy_ns: time inside inferences, the yardstick where the kernel does not count waiting.
     """
     ran = max(after.cpu_ns - before.cpu_ns, 0)
@@ -98,14 +98,11 @@ def _waiting_ns(tasks: Path) -> int | None:
 
 
 def _pinned() -> list[int]:
-    """CPUs this process is pinned to; none when it may use all: the clock of an idle one says
-    nothing."""
+    """CPUs this process is pinned to; none when it may use all, of which some would be idle."""
     cpus = sorted(os.sched_getaffinity(0))
     return cpus if len(cpus) < (os.cpu_count() or 1) else []
 
 
-def cpu_mhz(cpus: Sequence[int], root: Path = Path("/")) -> float | None:
-    """The slowest clock of ``cpus`` as the kernel has it, or None: a virtual machine shows none."""
-    folder = root / "sys/devices/system/cpu"
-    clocks = [read_whole(folder / f"cpu{cpu}/cpufreq/scaling_cur_freq") for cpu in cpus]
-    return min((clock / 1000 for clock in clocks if clock), default=None)
+def _mhz(root: Path) -> float | None:
+    cpus = _pinned()
+    return clock_reader(cpus, root)() if cpus else None

@@ -165,8 +165,8 @@ def _timed_rule(plan: Plan) -> _Rule:
 def _collect(call: Call, clock: Clock, rule: _Rule) -> tuple[array[int], int]:
     """Durations in nanoseconds, and how many starts were missed."""
     room = array("q", bytes(8 * MOST_SAMPLES))
-    count, missed = _paced(call, clock, rule, room) if rule.pace_hz else _run(
-        call, clock, rule, room
+    count, missed = (
+        _paced(call, clock, rule, room) if rule.pace_hz else _run(call, clock, rule, room)
     )
     return room[:count], missed
 
@@ -177,7 +177,7 @@ def _run(call: Call, clock: Clock, rule: _Rule, room: array[int]) -> tuple[int, 
     begin = now()
     enough, most = begin + int(rule.seconds * 1e9), begin + int(rule.most_seconds * 1e9)
     count = 0
-    for count in range(1, len(room) + 1):  # noqa: B007 - the count is the result
+    for count in range(1, len(room) + 1):
         start = now()
         call()
         end = now()
@@ -188,8 +188,10 @@ def _run(call: Call, clock: Clock, rule: _Rule, room: array[int]) -> tuple[int, 
 
 
 def _paced(call: Call, clock: Clock, rule: _Rule, room: array[int]) -> tuple[int, int]:
-    """At a fixed rate; a start that passes while an inference still runs is missed, as a
-    camera's frame would be."""
+    """At a fixed rate.
+
+    A start that passes while an inference still runs is missed, as a camera's frame would be.
+    """
     now, sleep_until = clock.now_ns, clock.sleep_until_ns
     period = int(1e9 / rule.pace_hz)
     begin = now()

@@ -1,8 +1,8 @@
 """What is timed: three scopes of one inference, from the engine alone to the whole app.
 
-    engine     the engine's own call on tensors that are in place: what vendors' tools time
-    copies     Session.run: checked arrays in, new arrays out, what an app pays for the network
-    pipeline   bytes of an image file -> decode -> preprocess -> run -> classes
+engine     the engine's own call on tensors that are in place: what vendors' tools time
+copies     Session.run: checked arrays in, new arrays out, what an app pays for the network
+pipeline   bytes of an image file -> decode -> preprocess -> run -> classes
 """
 
 from __future__ import annotations

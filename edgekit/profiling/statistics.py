@@ -128,7 +128,8 @@ def ratio_of_turns(a_ms: Sequence[float], b_ms: Sequence[float]) -> tuple[float,
     """Median over the turns of a / b, and its 95 % interval.
 
     Args:
-        a_ms: one median a turn; ``b_ms`` those of the same turns.
+        a_ms: one median a turn.
+        b_ms: those of the same turns.
     """
     ratios = np.asarray(a_ms, np.float64) / np.asarray(b_ms, np.float64)
     rng = np.random.default_rng(_SEED)

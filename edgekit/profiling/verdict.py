@@ -2,7 +2,7 @@
 
     verdict     rule                                                          limit
     contended   threads waited for a CPU, of the time they could have run     5 %
-                preempted more than ... times a second, over all processes    50
+                preempted more than ... times a second, over all processes    250
                 the cgroup's quota held a process back while timing           once
                 the hypervisor gave CPU time to others                        2 %
                 as many tasks of others were runnable as there are CPUs,
@@ -39,7 +39,7 @@ from edgekit.profiling.result import (
 from edgekit.profiling.statistics import Interval, chunk_medians
 
 WAITED = 0.05
-PREEMPTED_PER_S = 50.0
+PREEMPTED_PER_S = 250.0
 STOLEN = 0.02
 CLOCK_FELL = 0.05
 ROSE = 0.05
@@ -98,7 +98,7 @@ def _waited(seen: Evidence) -> Iterator[str]:
         for process, weight in zip(seen.processes, weights, strict=True)
     ) / max(sum(weights), 1)
     if waited > WAITED:
-        yield f"others had the CPU for {waited:.0%} of the time it was wanted (limit {WAITED:.0%})"
+        yield f"others had the CPU for {waited:.1%} of the time it was wanted (limit {WAITED:.0%})"
 
 
 def _preempted(seen: Evidence) -> Iterator[str]:
@@ -194,7 +194,8 @@ def fell_off_at(
     """When the latency rose, or the clock fell, for good: seconds from the start, or None.
 
     Args:
-        p50_ms: one a window; ``mhz`` likewise.
+        p50_ms: one a window.
+        mhz: likewise.
         window_s: length of one.
     """
     clock = [1 / value if value else None for value in mhz]
@@ -223,7 +224,7 @@ def _stays_up(series: Sequence[float | None]) -> int | None:
 def _spread(seen: Evidence) -> Iterator[str]:
     if seen.spread > SPREAD:
         yield (
-            f"medians of {len(seen.processes)} processes differ by {seen.spread:.0%} "
+            f"medians of {len(seen.processes)} processes differ by {seen.spread:.1%} "
             f"(limit {SPREAD:.0%})"
         )
 
@@ -232,7 +233,7 @@ def _wide(seen: Evidence) -> Iterator[str]:
     low, high = seen.p50_interval_ms
     if seen.p50_ms > 0 and high - low > WIDTH * seen.p50_ms:
         width = (high - low) / seen.p50_ms
-        yield f"the 95 % interval of p50 is {width:.0%} of it wide (limit {WIDTH:.0%})"
+        yield f"the 95 % interval of p50 is {width:.1%} of it wide (limit {WIDTH:.0%})"
 
 
 def _unsettled(seen: Evidence) -> Iterator[str]:

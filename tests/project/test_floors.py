@@ -35,7 +35,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # A room above that a file may import all the same, and why.
 EXCEPTIONS = {
     # `import edgekit` offers what the rooms have; every one of these imports is lazy.
-    "__init__.py": {"bundle", "errors", "export", "models", "runtimes"},
+    "__init__.py": {"bundle", "errors", "export", "models", "profiling", "runtimes"},
     "__main__.py": {"cli"},
 }
 # Rooms on one floor that one may use and not the other way round.

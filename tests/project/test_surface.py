@@ -12,7 +12,6 @@ NAMES = [
     "EdgekitError",
     "ImageFacts",
     "InputError",
-    "Manifest",
     "MissingDependencyError",
     "Model",
     "ParityError",
@@ -26,6 +25,7 @@ NAMES = [
     "list_models",
     "load",
     "open_bundle",
+    "profile_bundle",
 ]
 
 
