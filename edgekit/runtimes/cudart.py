@@ -40,6 +40,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cudaFree": (c_void_p,),
     "cudaMallocHost": (_Pointer, c_size_t),
     "cudaFreeHost": (c_void_p,),
+    "cudaMemGetInfo": (POINTER(c_size_t), POINTER(c_size_t)),
     "cudaMemcpyAsync": (c_void_p, c_void_p, c_size_t, c_int, c_void_p),
     "cudaStreamCreateWithFlags": (_Pointer, c_uint),
     "cudaStreamDestroy": (c_void_p,),
@@ -155,6 +156,12 @@ class Cudart:
     def copy_async(self, to: int, source: int, size: int, kind: int, stream: int) -> None:
         """Queue a copy; ``kind`` is ``HOST_TO_DEVICE`` or ``DEVICE_TO_HOST``."""
         self._call("cudaMemcpyAsync", to, source, size, kind, stream)
+
+    def free_memory(self) -> int:
+        """Bytes of the device that nobody uses; on a Jetson of the whole board."""
+        free, total = c_size_t(), c_size_t()
+        self._call("cudaMemGetInfo", byref(free), byref(total))
+        return free.value
 
     # ---- streams, graphs, events --------------------------------------------------------------
 

@@ -32,7 +32,15 @@ from edgekit import optional
 from edgekit.bundle import TensorSpec
 from edgekit.errors import BundleError, MissingDependencyError, UsageError
 from edgekit.runtimes import RUNTIMES, numpy_conflict, provider
-from edgekit.runtimes.session import Array, EngineCall, Session, check_options, fits, match_names
+from edgekit.runtimes.session import (
+    Array,
+    EngineCall,
+    KernelTime,
+    Session,
+    check_options,
+    fits,
+    match_names,
+)
 
 SIGNATURE = "serving_default"
 
@@ -100,6 +108,12 @@ class LiteRtSession(Session):
         with self._lock:
             self._write(arrays)
             return EngineCall(self.runtime, self._engine.invoke, self._read)
+
+    def _layer_times(self, arrays: list[Array], inferences: int) -> list[KernelTime]:
+        raise UsageError(
+            "LiteRT gives no times per operator to Python; its C++ tool does: "
+            "benchmark_model --enable_op_profiling=true"
+        )
 
     def clone(self) -> LiteRtSession:
         """The file opened again: interpreters share nothing."""

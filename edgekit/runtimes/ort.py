@@ -11,6 +11,8 @@ spinning on .45 and 1.0, off .80 and .08, on within a run only .45 and .1.
 from __future__ import annotations
 
 import functools
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,18 @@ import numpy as np
 
 from edgekit import optional
 from edgekit.bundle import TensorSpec
-from edgekit.errors import BundleError
+from edgekit.errors import BundleError, UsageError
+from edgekit.runtimes.onnx_nodes import OnnxNode, attribute, read_nodes
 from edgekit.runtimes.session import (
     Array,
     EngineCall,
+    KernelTime,
     Session,
     check_file_tensor,
     check_options,
     match_names,
+    middle_mean,
+    warm_up_of,
 )
 
 # ONNX Runtime's names of element types.
@@ -48,6 +54,7 @@ class OrtSession(Session):
     """An ``.onnx`` file in ONNX Runtime. No options."""
 
     runtime = "onnxruntime"
+    layer_source = "ONNX Runtime's profiler: whole microseconds, rounded down"
 
     def __init__(
         self,
@@ -108,6 +115,33 @@ class OrtSession(Session):
         call = functools.partial(self._engine.run_with_iobinding, binding)
         return EngineCall(self.runtime, call, read)
 
+    def _layer_times(self, arrays: list[Array], inferences: int) -> list[KernelTime]:
+        feed = {
+            name: np.asarray(array, order="C")
+            for name, array in zip(self._input_names, arrays, strict=True)
+        }
+        try:
+            with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
+                return self._profile(feed, inferences, Path(name))
+        except OSError as error:
+            raise UsageError(
+                f"onnxruntime writes times per layer to a file, and that fails: {error}; "
+                "set TMPDIR to a folder with room"
+            ) from error
+
+    def _profile(
+        self, feed: Mapping[str, Array], inferences: int, folder: Path
+    ) -> list[KernelTime]:
+        """Times from a second engine, which writes its graph and its record into ``folder``."""
+        engine = _open(self._file, self.threads, folder)
+        warm_up = warm_up_of(inferences)
+        for _ in range(warm_up + inferences):
+            engine.run(self._output_names, feed)
+        record = json.loads(Path(engine.end_profiling()).read_bytes())
+        optimised = read_nodes((folder / _GRAPH).read_bytes())
+        layers = attribute(read_nodes(self._file.read_bytes()), optimised)
+        return _kernel_times(_events(record)[warm_up:], optimised, layers)
+
     def clone(self) -> OrtSession:
         """Another session on the same engine, which runs from several threads as it is."""
         twin = OrtSession.__new__(OrtSession)
@@ -128,7 +162,11 @@ class OrtSession(Session):
         }
 
 
-def _open(file: Path, threads: int) -> Any:
+_GRAPH = "optimised.onnx"
+
+
+def _open(file: Path, threads: int, profile: Path | None = None) -> Any:
+    """An engine; given a folder, one that writes what it optimised and how long it took."""
     ort = optional.require("onnxruntime", "running .onnx files")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -138,6 +176,10 @@ def _open(file: Path, threads: int) -> Any:
     options.log_severity_level = _ONLY_ERRORS
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")  # when the run ends
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile / "record")
+        options.optimized_model_filepath = str(profile / _GRAPH)
     try:
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class but Exception
@@ -170,3 +212,60 @@ def _names_in_order(
     for spec, position in zip(specs, order, strict=True):
         check_file_tensor(spec, tensors[position].dtype, tensors[position].shape, kind, file)
     return [tensors[position].name for position in order]
+
+
+# ---- times per layer -------------------------------------------------------------------------
+
+_KERNEL = "_kernel_time"  # suffix of a node's name in the record
+_Event = tuple[str, str, int, float]  # name, operator type, index in the graph, milliseconds
+
+
+def _events(record: Sequence[Mapping[str, Any]]) -> list[list[_Event]]:
+    """The kernels of each run, in order; a run's own entry comes after them."""
+    runs: list[list[_Event]] = [[]]
+    for entry in record:
+        if entry.get("cat") == "Node" and entry["name"].endswith(_KERNEL):
+            facts = entry["args"]
+            name = entry["name"].removesuffix(_KERNEL)
+            event = (name, facts["op_name"], int(facts["node_index"]), entry["dur"] / 1e3)
+            runs[-1].append(event)
+        elif entry.get("name") == "model_run":
+            runs.append([])
+    return runs[:-1]
+
+
+def _kernel_times(
+    runs: Sequence[Sequence[_Event]],
+    optimised: Sequence[OnnxNode],
+    layers: Sequence[tuple[str, ...]],
+) -> list[KernelTime]:
+    durations: dict[tuple[str, str, int], list[float]] = {}
+    for run in runs:
+        for name, op_type, index, ms in run:
+            durations.setdefault((name, op_type, index), []).append(ms)
+    places = _places(list(durations), optimised)
+    return [
+        KernelTime(key[0], key[1], layers[places[key]] if key in places else (), middle_mean(ms))
+        for key, ms in durations.items()
+    ]
+
+
+def _places(
+    keys: Sequence[tuple[str, str, int]], optimised: Sequence[OnnxNode]
+) -> dict[tuple[str, str, int], int]:
+    """Where in ``optimised`` each kernel is. The record's index is not the file's order.
+
+    Nodes of one name, or of none (the record then has the type and the index), are taken in
+    the order of their indices.
+    """
+    waiting: dict[tuple[str, str], list[int]] = {}
+    for place, node in enumerate(optimised):
+        waiting.setdefault((node.name, node.op_type), []).append(place)
+    places = {}
+    for key in sorted(keys, key=lambda key: key[2]):
+        name, op_type, index = key
+        unnamed = name in ("", f"{op_type}_{index}") and (name, op_type) not in waiting
+        found = waiting.get(("" if unnamed else name, op_type))
+        if found:
+            places[key] = found.pop(0)
+    return places

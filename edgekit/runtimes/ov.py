@@ -22,10 +22,12 @@ from edgekit.errors import BundleError
 from edgekit.runtimes.session import (
     Array,
     EngineCall,
+    KernelTime,
     Session,
     check_file_tensor,
     check_options,
     match_names,
+    warm_up_of,
 )
 
 
@@ -33,6 +35,7 @@ class OpenVinoSession(Session):
     """An OpenVINO ``.xml`` (its ``.bin`` beside it) or an ``.onnx``. No options."""
 
     runtime = "openvino"
+    layer_source = "OpenVINO's counters: means in whole microseconds, rounded down"
 
     def __init__(
         self,
@@ -85,6 +88,21 @@ class OpenVinoSession(Session):
         call = functools.partial(request.infer, share_outputs=True)
         return EngineCall(self.runtime, call, functools.partial(self._read, request))
 
+    def _layer_times(self, arrays: list[Array], inferences: int) -> list[KernelTime]:
+        compiled = _compile(self._file, self.threads, counters=True)
+        request = compiled.create_infer_request()
+        for port, array in zip(self._input_ports, arrays, strict=True):
+            request.set_input_tensor(port, self._tensor(np.array(array, order="C")))
+        warm_up = warm_up_of(inferences)
+        totals = []
+        for count in (warm_up, inferences):
+            for _ in range(count):
+                request.infer(share_outputs=True)
+            totals.append(request.get_profiling_info())
+        return _kernel_times(
+            totals[0], warm_up, totals[1], inferences, _layers_of(compiled, self._file)
+        )
+
     def clone(self) -> OpenVinoSession:
         """The model compiled again: requests of one compiled model, with one stream, queue up."""
         return OpenVinoSession([self._file], self.inputs, self.outputs, threads=self.threads)
@@ -110,8 +128,9 @@ def _core() -> Any:
     return optional.require("openvino", "running OpenVINO models").Core()
 
 
-def _compile(file: Path, threads: int) -> Any:
+def _compile(file: Path, threads: int, *, counters: bool = False) -> Any:
     settings = {
+        "PERF_COUNT": counters,
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
@@ -156,3 +175,41 @@ def _ports_in_order(
     for spec, position in zip(specs, order, strict=True):
         check_file_tensor(spec, tensors[position].dtype, tensors[position].shape, kind, file)
     return order
+
+
+# ---- times per layer -------------------------------------------------------------------------
+
+# The reader of ONNX makes a convolution and an addition of a Conv, with this suffix.
+_PART_OF_CONV = "/WithoutBiases"
+
+
+def _kernel_times(
+    early: Sequence[Any],
+    warm_up: int,
+    late: Sequence[Any],
+    inferences: int,
+    layers: Mapping[str, tuple[str, ...]],
+) -> list[KernelTime]:
+    """Means without the warm-up: what is read are means since the model was compiled."""
+    warm = {row.node_name: row.real_time.total_seconds() * warm_up for row in early}
+    times = []
+    for row in late:
+        total = row.real_time.total_seconds() * (warm_up + inferences)
+        ms = max(total - warm.get(row.node_name, 0.0), 0.0) / inferences * 1e3
+        if row.status == row.Status.EXECUTED:
+            kind = f"{row.node_type} {row.exec_type}"
+            times.append(KernelTime(row.node_name, kind, layers.get(row.node_name, ()), ms))
+    return times
+
+
+def _layers_of(compiled: Any, file: Path) -> dict[str, tuple[str, ...]]:
+    """Per kernel the names of what it computes, as the file has them; the engine keeps them."""
+    known = {op.get_friendly_name() for op in _core().read_model(str(file)).get_ops()}
+    layers = {}
+    for op in compiled.get_runtime_model().get_ops():
+        facts = op.get_rt_info()
+        names = str(facts["originalLayersNames"].value) if "originalLayersNames" in facts else ""
+        # A transformation gives what it adds a name as well, which no layer of the file has.
+        plain = (n.removesuffix(_PART_OF_CONV) for n in names.split(",") if n in known)
+        layers[op.get_friendly_name()] = tuple(dict.fromkeys(plain))
+    return layers

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,6 +62,24 @@ class EngineCall:
         return self._read()
 
 
+@dataclass(frozen=True)
+class KernelTime:
+    """One kernel of an engine that times its kernels.
+
+    Attributes:
+        kernel: the engine's own name.
+        kind: the engine's own type of it.
+        layers: names of the file's nodes that it computes; empty where the engine added it.
+        ms: a typical inference's: the mean of the middle half, or ``Session.layer_source`` says
+            what. Timing slows small kernels, so the sum is more than an inference takes.
+    """
+
+    kernel: str
+    kind: str
+    layers: tuple[str, ...]
+    ms: float
+
+
 class Session(abc.ABC):
     """A model file opened by a runtime.
 
@@ -73,9 +92,11 @@ class Session(abc.ABC):
         inputs: what ``run`` takes.
         outputs: what ``run`` returns.
         threads: how many threads the runtime computes with.
+        layer_source: where ``layer_times`` come from, and how exact they are; "" without any.
     """
 
     runtime: str
+    layer_source = ""
 
     def __init__(
         self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], threads: int
@@ -130,6 +151,20 @@ class Session(abc.ABC):
         kept, results = [array.copy() for array in arrays], {}
         compute = lambda: results.update(self._run(kept))  # noqa: E731
         return EngineCall(self.runtime, compute, results.copy)
+
+    def layer_times(self, inputs: Mapping[str, Array], inferences: int) -> list[KernelTime]:
+        """Time each kernel over ``inferences``, after some to warm up, in order of execution.
+
+        Done in another engine on the same file, so that this one stays as it is.
+
+        Raises:
+            InputError, UsageError: as ``run`` does; UsageError also where the runtime gives no
+                times per layer, with the reason.
+        """
+        return self._layer_times(self._check(inputs), max(inferences, 1))
+
+    def _layer_times(self, arrays: list[Array], inferences: int) -> list[KernelTime]:
+        raise UsageError(f"{self.runtime} gives no times per layer")
 
     def _check(self, inputs: Mapping[str, Array]) -> list[Array]:
         """The arrays in the order of ``self.inputs``; the errors are those of ``run``."""
@@ -318,6 +353,17 @@ def check_options(
     if unknown:
         names = ", ".join(known) or "none"
         raise UsageError(f"{runtime}: unknown option {unknown[0]!r}; known: {names}")
+
+
+def middle_mean(samples: Sequence[float]) -> float:
+    """Mean of the middle half: as robust as a median, finer where samples are whole numbers."""
+    ordered, cut = sorted(samples), len(samples) // 4
+    return float(np.mean(ordered[cut : len(ordered) - cut]))
+
+
+def warm_up_of(inferences: int) -> int:
+    """How many to run before so many are timed per layer."""
+    return max(5, inferences // 10)
 
 
 def _axes(spec: TensorSpec) -> str:

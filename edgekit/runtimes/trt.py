@@ -14,14 +14,25 @@ Not yet executed on a device: the tests run all of this against doubles of Tenso
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from edgekit.bundle import TensorSpec
 from edgekit.bundle.golden import read_golden
 from edgekit.errors import UsageError
 from edgekit.runtimes.finish import FinishReport, Ready, finish_bundle, prepare, tolerance_of
-from edgekit.runtimes.session import Array, EngineCall, Session, check_file_tensor, match_names
+from edgekit.runtimes.onnx_nodes import read_nodes
+from edgekit.runtimes.session import (
+    Array,
+    EngineCall,
+    KernelTime,
+    Session,
+    check_file_tensor,
+    match_names,
+    middle_mean,
+    warm_up_of,
+)
 from edgekit.runtimes.trt_engine import Engine
 
 __all__ = ["FinishReport", "TensorRtSession", "finish_bundle"]
@@ -39,6 +50,7 @@ class TensorRtSession(Session):
     """
 
     runtime = "tensorrt"
+    layer_source = "TensorRT's IProfiler, without a CUDA graph; not yet executed on a device"
 
     def __init__(
         self,
@@ -91,6 +103,20 @@ class TensorRtSession(Session):
 
         return EngineCall(self.runtime, self._engine.compute, read)
 
+    def _layer_times(self, arrays: list[Array], inferences: int) -> list[KernelTime]:
+        twin = self._engine.twin(graph=False)
+        try:
+            twin.place(dict(zip(self._feeds, arrays, strict=True)))
+            times = twin.layer_milliseconds(warm_up_of(inferences), inferences)
+        finally:
+            twin.close()
+        known = {node.title for node in read_nodes(self._file.read_bytes())}
+        return [
+            KernelTime(name, _kind(name), _layers(name, known), middle_mean(samples))
+            for name, samples in times.items()
+            if samples
+        ]
+
     def device_milliseconds(self, count: int) -> list[float]:
         """Time on the GPU of ``count`` runs, without copies, by CUDA events."""
         return self._engine.device_milliseconds(count)
@@ -116,6 +142,19 @@ class TensorRtSession(Session):
         """Give back the GPU's memory."""
         super().close()
         self._engine.close()
+
+
+def _layers(name: str, known: Collection[str]) -> tuple[str, ...]:
+    """The nodes in the name of a fused layer: ``"a + b"``, ``"PWN(a, b)"``, ``"PWN(PWN(a), b)"``.
+
+    A reformat's name, "Reformatting CopyNode for Input Tensor 0 to a", is in one piece.
+    """
+    parts = re.split(r" \+ |, |PWN\(|[()\[\]{}]", name)
+    return tuple(dict.fromkeys(part for part in parts if part in known))
+
+
+def _kind(name: str) -> str:
+    return "Reformat" if name.startswith("Reformatting ") else ""
 
 
 def _read_options(options: Mapping[str, str]) -> dict[str, str]:

@@ -72,11 +72,12 @@ class Engine:
             raise BundleError(f"TensorRT cannot load the plan: {said.because()}")
         self._start(trt, (runtime, engine), cuda, graph)
 
-    def twin(self) -> Engine:
+    def twin(self, *, graph: bool | None = None) -> Engine:
         """Another engine on the same plan, with its own buffers and stream."""
         plan = self._open_plan()
         twin = Engine.__new__(Engine)
-        twin._start(self._trt, plan, self._cuda, self._wants_graph)
+        graph = self._wants_graph if graph is None else graph
+        twin._start(self._trt, plan, self._cuda, graph)
         return twin
 
     def _start(self, trt: ModuleType, plan: tuple[Any, Any], cuda: Cudart, graph: bool) -> None:
@@ -158,6 +159,21 @@ class Engine:
             self._open_plan()
             start, end = (_owned(stack, cuda.event(), cuda.destroy_event) for _ in range(2))
             return [self._time_once(start, end) for _ in range(count)]
+
+    def layer_milliseconds(self, warm_up: int, inferences: int) -> dict[str, list[float]]:
+        """Time on the GPU of each layer of the plan, on what lies on the device.
+
+        Of a CUDA graph TensorRT times nothing, so kernels are launched one by one; and it has
+        no way to stop, so this is for a ``twin`` that is closed afterwards.
+        """
+        recorder = _recorder(self._trt)
+        with self._lock:
+            self._open_plan()
+            self._context.profiler = recorder
+            for _ in range(warm_up + inferences):
+                self._queue_compute()
+                self._cuda.synchronize(self._stream)
+        return {name: times[warm_up:] for name, times in recorder.times.items()}
 
     def _open_plan(self) -> tuple[Any, Any]:
         """The plan, if it is still there: what a closed engine gave back must not be touched."""
@@ -242,6 +258,20 @@ class Engine:
         with self._lock:
             self._release()
             self._context = self._plan = None  # the plan's weights lie on the device
+
+
+def _recorder(trt: ModuleType) -> Any:
+    """An ``IProfiler`` that keeps what it is told: ``times``, milliseconds by layer."""
+
+    class Recorder(trt.IProfiler):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+            self.times: dict[str, list[float]] = {}
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.times.setdefault(layer_name, []).append(float(ms))
+
+    return Recorder()
 
 
 def _facts(trt: ModuleType, engine: Any, graph_note: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ WORDS = {
     700: b"an illegal memory access was encountered",
     900: b"operation not permitted when stream is capturing",
 }
+MEMORY = 8 << 30
 ATTRIBUTES = {75: 8, 76: 7, 16: 8, 18: 1}
 
 # From cuda_runtime_api.h of CUDA 13.0; GraphInstantiate of CUDA 11 beside it.
@@ -33,6 +34,7 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "cudaFree": (pointer,),
     "cudaMallocHost": (OUT, c_size_t),
     "cudaFreeHost": (pointer,),
+    "cudaMemGetInfo": (POINTER(c_size_t), POINTER(c_size_t)),
     "cudaMemcpyAsync": (pointer, pointer, c_size_t, c_int, pointer),
     "cudaStreamCreateWithFlags": (OUT, c_uint),
     "cudaStreamDestroy": (pointer,),
@@ -129,6 +131,11 @@ class CudaDouble:
 
     def _cudaMallocHost(self, out, size):
         return self._allocate(out, size, HOST)
+
+    def _cudaMemGetInfo(self, free, total):
+        used = sum(ctypes.sizeof(what) for kind, what in self.live.values() if kind == DEVICE)
+        free[0], total[0] = MEMORY - used, MEMORY
+        return 0
 
     def _cudaFree(self, address):
         return self._give_back(address, DEVICE)

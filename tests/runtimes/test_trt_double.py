@@ -10,9 +10,10 @@ from tests.runtimes import cuda_double, trt_double
 
 ABSTRACT = {"is_initialised"}
 CLASSES = (
-    "ILogger", "IProgressMonitor", "Builder", "IBuilderConfig", "OnnxParser", "ParserError",
-    "INetworkDefinition", "ITimingCache", "ICudaEngine", "IExecutionContext", "Runtime",
-    "DataType", "TensorIOMode", "MemoryPoolType", "NetworkDefinitionCreationFlag", "BuilderFlag",
+    "ILogger", "IProfiler", "IProgressMonitor", "Builder", "IBuilderConfig", "OnnxParser",
+    "ParserError", "INetworkDefinition", "ITimingCache", "ICudaEngine", "IExecutionContext",
+    "Runtime", "DataType", "TensorIOMode", "MemoryPoolType", "NetworkDefinitionCreationFlag",
+    "BuilderFlag",
 )  # fmt: skip
 # Of TensorRT 10, gone from 11 and from the RTX edition that is here.
 ONLY_IN_10 = {("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH"), ("BuilderFlag", "FP16")}
@@ -56,6 +57,7 @@ def _kind(argument):
         (r"^(const )?void \*|^cuda(Stream|Graph|GraphExec|Event)_t |^struct ", ctypes.c_void_p),
         (r"^int \*", cuda_double.NUMBER),
         (r"^float \*", ctypes.POINTER(ctypes.c_float)),
+        (r"^size_t \*", ctypes.POINTER(ctypes.c_size_t)),
         (r"^size_t ", ctypes.c_size_t),
         (r"^unsigned long long ", ctypes.c_ulonglong),
         (r"^unsigned int ", ctypes.c_uint),

@@ -43,6 +43,11 @@ class IProgressMonitor:
         self.is_initialised = True
 
 
+class IProfiler:
+    def __init__(self):
+        self.is_initialised = True
+
+
 class DataType(enum.Enum):
     FLOAT = 0
     HALF = 1
@@ -83,6 +88,7 @@ class Trouble:
         no_gpu, refuse_build, refuse_context, refuse_capture, fail_runs: as they say.
         refused_op: operator type that the parser refuses.
         factor: the engine multiplies every output by it.
+        layer_ms: what the next run reports of its layers.
         builds: how many plans were built.
         configs: the builder's settings at each build.
     """
@@ -92,6 +98,7 @@ class Trouble:
         self.refuse_capture = self.fail_runs = False
         self.refused_op = ""
         self.factor = 1.0
+        self.layer_ms = [64.0, 32.0, 16.0]
         self.on_build = lambda: None
         self.builds = 0
         self.configs: list[dict[str, Any]] = []
@@ -229,6 +236,8 @@ def make(cuda, version="10.3.0", name="tensorrt"):
             return IHostMemory(MAGIC + version.encode() + b"\0" + network.onnx)
 
     class IExecutionContext:
+        profiler = None
+
         def __init__(self, engine, logger):
             self._engine, self._logger, self._addresses = engine, logger, {}
 
@@ -243,6 +252,12 @@ def make(cuda, version="10.3.0", name="tensorrt"):
             if stream_handle in cuda.captures and trouble.refuse_capture:
                 self._logger.log(Severity.ERROR, "operation not permitted in a capture")
                 return False
+            if self.profiler is not None:
+                assert self.profiler.is_initialised
+                assert stream_handle not in cuda.captures, "of a graph nothing is timed"
+                for place, layer in enumerate(self._engine.layers):
+                    self.profiler.report_layer_time(layer, trouble.layer_ms[place % 3])
+                trouble.layer_ms = [ms / 2 for ms in trouble.layer_ms]  # the first run is cold
             return cuda.submit(stream_handle, self._work) == 0
 
         def _work(self):
@@ -278,6 +293,12 @@ def make(cuda, version="10.3.0", name="tensorrt"):
                 )
                 for value in values
             }
+            names = [node.name for node in graph.node]
+            self.layers = [  # as TensorRT names a fused layer, a reformat and a plain one
+                " + ".join(names[:-1]),
+                f"Reformatting CopyNode for Input Tensor 0 to {names[-1]}",
+                names[-1],
+            ]
             if major < 11:
                 self.device_memory_size = 4096
             self.device_memory_size_v2 = 4096
@@ -317,7 +338,7 @@ def make(cuda, version="10.3.0", name="tensorrt"):
             return ICudaEngine(model, self._logger)
 
     for item in (
-        ILogger, IProgressMonitor, DataType, TensorIOMode, MemoryPoolType,
+        ILogger, IProgressMonitor, IProfiler, DataType, TensorIOMode, MemoryPoolType,
         NetworkDefinitionCreationFlag, BuilderFlag, ParserError, INetworkDefinition, OnnxParser,
         ITimingCache, IBuilderConfig, Builder, IExecutionContext, ICudaEngine, Runtime, IHostMemory,
     ):  # fmt: skip
