@@ -60,6 +60,7 @@ VERBS: dict[str, Verb] = {
         ),
         Verb("run", "edgekit.cli.run", "classify an image, or run tensors, with a bundle"),
         Verb("profile", "edgekit.cli.profile", "measure a bundle: latency, memory, time per layer"),
+        Verb("check", "edgekit.cli.check", "a gate for CI: in its budget, and no worse than before"),
         Verb("doctor", "edgekit.cli.doctor", "what works on this machine and what to install"),
     )
 }
