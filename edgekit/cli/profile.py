@@ -6,7 +6,7 @@ import argparse
 import shlex
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -72,6 +72,12 @@ def _what(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-layers", action="store_true", help="no times per layer")
     group.add_argument("--no-memory", action="store_true", help="no memory")
     group.add_argument(
+        "--references",
+        action="store_true",
+        help="time MobileNetV2-0.5 and MobileNetV3-small in turns with it, for ratios; "
+        "they are exported once",
+    )
+    group.add_argument(
         "--reference",
         action="append",
         default=[],
@@ -133,7 +139,25 @@ def _measure(
 ) -> None:
     from edgekit.profiling.profile import run_profile
 
+    if arguments.references:
+        request = replace(request, references=(*request.references, *_standard(request, console)))
     run_profile(request, progress=console.progress, keep=kept.keep)
+
+
+def _standard(request: Request, console: Console) -> tuple[str, ...]:
+    """Bundles of the standard reference networks for the bundle's target.
+
+    Raises:
+        MissingDependencyError: torch is not installed: they are built where bundles are.
+    """
+    from edgekit.bundle import open_bundle
+    from edgekit.export.references import build_references
+    from edgekit.profiling.plan import choose_runtimes
+
+    with open_bundle(Path(request.bundle)) as bundle:
+        runtimes, _ = choose_runtimes(request, bundle)
+        target = bundle.manifest.target
+    return tuple(map(str, build_references(target, runtimes, progress=console.progress)))
 
 
 def request_of(arguments: argparse.Namespace) -> Request:

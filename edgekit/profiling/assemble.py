@@ -102,6 +102,8 @@ class Collected:
     def _take_turns(self, job: Job, document: dict[str, Any]) -> None:
         module = importlib.import_module("edgekit.profiling.references")
         self._references += module.reference_rows(document)
+        for warning in module.reference_warnings(document):
+            self.warn(f"{job.runtime}: {warning}")
 
     def _take_sustained(self, job: Job, document: dict[str, Any]) -> None:
         self._sustained.append(schema.decode(Sustained, document))

@@ -176,4 +176,6 @@ def _raise(document: Any) -> NoReturn:
         kind = EdgekitError
     error = kind.__new__(kind)  # some constructors take more than a message
     error.args = (message,)
+    facts = document.get("facts")
+    error.__dict__.update(facts if isinstance(facts, dict) else {})
     raise error

@@ -78,7 +78,7 @@ def measure(
         epoch_ns: reading of ``clock`` that ``start_ms`` counts from.
         usage: reads the counters of this process.
     """
-    with _no_collection():
+    with no_collection():
         warmed = warm_up(call, clock, plan)
         before = usage()
         started = clock.now_ns()
@@ -131,7 +131,7 @@ def measure_cost(clock: Clock) -> Cost:
     """What a sample contains besides the inference: the clock, and the call."""
     now = clock.now_ns
     bare, called = array("q", bytes(8 * _COST_SAMPLES)), array("q", bytes(8 * _COST_SAMPLES))
-    with _no_collection():
+    with no_collection():
         for index in range(_COST_SAMPLES):
             start = now()
             bare[index] = now() - start
@@ -141,6 +141,11 @@ def measure_cost(clock: Clock) -> Cost:
             called[index] = now() - start
     clock_ns = statistics.fmean(bare)
     return Cost(clock_ns, max(statistics.fmean(called) - clock_ns, 0.0))
+
+
+def collect_window(call: Call, clock: Clock, seconds: float) -> array[int]:
+    """Durations of ``call`` in nanoseconds, back-to-back for ``seconds``; at least one."""
+    return _collect(call, clock, _Rule(seconds, 1, seconds))[0]
 
 
 # ---- the loops -------------------------------------------------------------------------------
@@ -217,7 +222,7 @@ def _nothing() -> None:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keep the garbage collector out of the samples."""
     was_on = gc.isenabled()
     gc.collect()

@@ -39,10 +39,18 @@ class Scopes:
         self.image = ""
         self.problems: dict[str, str] = {}
 
+    def require(self, scope: str) -> Call:
+        """One inference in ``scope``.
+
+        Raises:
+            EdgekitError: of the kind that says why it cannot be timed.
+        """
+        return _CALLS[scope](self)
+
     def call(self, scope: str) -> Call | None:
         """One inference in ``scope``, or None with the reason in ``problems``."""
         try:
-            return _CALLS[scope](self)
+            return self.require(scope)
         except EdgekitError as error:
             self.problems[scope] = str(error)
             return None

@@ -1,7 +1,7 @@
 """The fresh process: a job on stdin, one JSON document on stdout.
 
     {"result": ...}                               what the job's ``work`` returned
-    {"error": {"kind", "message", "exit_code"}}   an EdgekitError, for the parent to raise
+    {"error": {"kind", "message", "facts"}}       an EdgekitError, for the parent to raise
 
     python -m edgekit.profiling.worker < job.json
 
@@ -95,7 +95,7 @@ def _error(error: EdgekitError) -> dict[str, Any]:
         "error": {
             "kind": type(error).__name__,
             "message": str(error),
-            "exit_code": error.exit_code,
+            "facts": {k: v for k, v in vars(error).items() if isinstance(v, str)},
         }
     }
 
