@@ -1,0 +1,104 @@
+"""On the board: do one job and write down how far it is, for whoever asks.
+
+    python -m edgekit.profiling.remote.board JOB
+      reads   JOB/job.json       the Request
+      writes  JOB/progress.txt   one line a step
+              JOB/result.json    after each finished piece, at once or not at all
+              JOB/outcome.json   how it ended; absent while it runs, and when it was killed
+
+Started by the agent, detached: a dropped connection does not touch it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.bundle import schema
+from edgekit.errors import EdgekitError, MissingDependencyError
+from edgekit.profiling.profile import run_profile
+from edgekit.profiling.request import Request
+from edgekit.profiling.result import ProfileResult, result_to_json
+
+JOB, PROGRESS, RESULT, OUTCOME = "job.json", "progress.txt", "result.json", "outcome.json"
+DONE, FAILED, STOPPED, DEAD = STATES = ("done", "failed", "stopped", "dead")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        state: of ``STATES``.
+        exit_code: of the error, see ``edgekit.errors``; 0 where there is none.
+        message: its one line.
+        feature: of a missing dependency; ``package`` and ``remedy`` likewise.
+        log: the last line of the job's log, where it died without a word.
+    """
+
+    state: str
+    exit_code: int = 0
+    message: str = ""
+    feature: str = ""
+    package: str = ""
+    remedy: str = ""
+    log: tuple[str, ...] = ()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the job in the folder that ``arguments`` names."""
+    (name,) = arguments
+    job = Path(name)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    outcome = _do(job)
+    _write(job / OUTCOME, json.dumps(schema.encode(outcome)))
+    return outcome.exit_code
+
+
+def _do(job: Path) -> Outcome:
+    try:
+        document = json.loads((job / JOB).read_text(encoding="utf-8"))
+        request = schema.decode(Request, document["request"])
+        with (job / PROGRESS).open("a", encoding="utf-8") as lines:
+            result = run_profile(
+                request,
+                progress=lambda line: print(" ".join(line.split()), file=lines, flush=True),
+                keep=lambda result: _keep(job, result),
+            )
+        _keep(job, result)
+        return Outcome(DONE)
+    except KeyboardInterrupt:
+        return Outcome(STOPPED)
+    except MissingDependencyError as error:
+        names = (error.feature, error.package, error.remedy)
+        return Outcome(FAILED, error.exit_code, str(error), *names)
+    except EdgekitError as error:
+        return Outcome(FAILED, error.exit_code, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the host is to hear of it
+        traceback.print_exc()
+        return Outcome(FAILED, 1, f"unexpected {type(error).__name__}: {error}")
+
+
+def _keep(job: Path, result: ProfileResult) -> None:
+    _write(job / RESULT, result_to_json(result))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file: it survives the power going off a moment later."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
