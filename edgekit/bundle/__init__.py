@@ -4,6 +4,7 @@ manifest.json   schema version, model, weights, target, interface, artifacts, ch
 model.*         one or more files per runtime
 labels.txt      one class name a line
 golden.npz      one input and the source network's output for it
+counts.json     what the model and each artifact's graph compute, node by node
 README.md       model card
 
 manifest.py  what a manifest says (the dataclasses), and its JSON
@@ -12,6 +13,7 @@ reading.py   open_bundle: everything is verified before anything else sees a fil
 writing.py   write_bundle: a temporary sibling, then one rename; never half a bundle
 checks.py    what a model file must look like before a runtime parses it
 agreement.py how equal is equal: relative error, and its bound per precision
+counts.py    counts.json, a file that earlier bundles lack
 golden.py    golden.npz, byte for byte the same on every machine
 """
 

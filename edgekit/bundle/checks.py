@@ -8,6 +8,8 @@ prove that a model is valid: the runtime does that.
     .onnx     protobuf with a graph, all lengths inside the file, no external data
     .xml      well-formed, root <net>, no DTD and no entities
     .npz      a zip whose members unpack to a bounded size
+
+and one that goes by its whole name: counts.json, whose numbers and texts are of bounded size.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from xml.parsers import expat
 
+from edgekit.bundle.counts import COUNTS, check_counts
 from edgekit.bundle.golden import check_npz
 from edgekit.errors import BundleError
 
@@ -26,14 +29,16 @@ def check_structure(name: str, data: bytes) -> None:
     Raises:
         BundleError: one line that names the file and what is wrong with it.
     """
+    if name == COUNTS:
+        check_counts(name, data)
     for suffix, check in _CHECKS.items():
         if name.endswith(suffix):
             check(name, data)
 
 
 def needs_check(name: str) -> bool:
-    """Whether the suffix of ``name`` has a check."""
-    return name.endswith(tuple(_CHECKS))
+    """Whether ``name`` or its suffix has a check."""
+    return name == COUNTS or name.endswith(tuple(_CHECKS))
 
 
 # ---- flatbuffers -----------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from edgekit.bundle import (
     open_bundle,
     write_bundle,
 )
+from edgekit.bundle.counts import COUNTS
 from edgekit.bundle.writing import check_destination
 from edgekit.errors import (
     BundleError,
@@ -56,7 +57,8 @@ from edgekit.export.sources import (
 )
 from edgekit.export.tools import tool_versions
 from edgekit.export.user_onnx import InputShapes
-from edgekit.profiling.counts import count_graph
+from edgekit.profiling.counts import Counts, count_graph
+from edgekit.profiling.counts_file import BundleCounts, counts_bytes
 from edgekit.runtimes import open_session
 from edgekit.targets import GraphChoices, Target, get_target
 
@@ -87,10 +89,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """One runtime's artifact and its files."""
+    """One runtime's artifact, its files, and what its graph computes."""
 
     artifact: Artifact
     files: Mapping[str, bytes]
+    counts: Counts
 
 
 def export_zoo(
@@ -231,6 +234,7 @@ def export_source(source: Source, order: Order) -> ExportResult:
     )
     if manifest.labels:
         contents[manifest.labels] = "".join(f"{label}\n" for label in source.labels).encode()
+    contents[COUNTS] = _counts(source, built)
     contents["README.md"] = model_card(manifest).encode()
     order.progress(f"write {order.out}")
     write_bundle(order.out, manifest, contents, force=order.force)
@@ -299,15 +303,22 @@ def _build(runtime: str, graph: ir.Model, source: Source, order: Order) -> Built
     except (BundleError, GraphError, MissingDependencyError) as error:
         _add_way_out(error, runtime, order)
         raise
+    counts = count_graph(shaped)
     artifact = Artifact(
         runtime=runtime,
         files=tuple(files),
         passes=records,
         parity=proven,
-        macs=count_graph(shaped).macs,
+        macs=counts.macs,
         checks=checks,
     )
-    return Built(artifact, files)
+    return Built(artifact, files, counts)
+
+
+def _counts(source: Source, built: Sequence[Built]) -> bytes:
+    """``counts.json``: of the model as defined, with its own parameters, and of each artifact."""
+    model = replace(count_graph(source.graph), params=source.facts.params)
+    return counts_bytes(BundleCounts(model, {b.artifact.runtime: b.counts for b in built}))
 
 
 def _prove(runtime: str, files: Mapping[str, bytes], source: Source, precision: str) -> Parity:
@@ -341,7 +352,9 @@ def _with_distinct_names(built: Sequence[Built]) -> list[Built]:
         }
         files = {names[name]: data for name, data in item.files.items()}
         taken.update(files)
-        distinct.append(Built(replace(item.artifact, files=tuple(files)), files))
+        distinct.append(
+            replace(item, artifact=replace(item.artifact, files=tuple(files)), files=files)
+        )
     return distinct
 
 

@@ -78,7 +78,7 @@ def test_layers_name_their_place_and_sum_to_the_total() -> None:
     assert [layer.op_type for layer in counts.layers] == ["Conv", "Conv"]
     assert sum(layer.macs for layer in counts.layers) == counts.macs == 16 * (12 + 20)
     assert counts.layers[1].output_shape == (1, 5, 4, 4)
-    assert "'2'" in counts.layers[1].scope
+    assert counts.layers[1].scope == "2"
 
 
 def test_what_is_not_counted_is_listed() -> None:
