@@ -15,7 +15,7 @@ _COUNTS = (
 )
 
 _TOP1 = ("top-1",)
-_SIZE = ("MAdds", "FLOPs (multiply-adds)")
+_SIZE = ("MAdds", "FLOPs (multiply-adds)", "MACs")
 _SHOWN = (*_TOP1, *_SIZE)
 
 
@@ -37,8 +37,10 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     console.paragraph(_COUNTS)
     for number, source in enumerate(sources, start=1):
         console.paragraph(f"[{number}] {source}")
-    console.print()
-    for note in _notes(variants) if console.verbose else _short_notes(variants):
+    notes = tuple(_notes(variants) if console.verbose else _short_notes(variants))
+    if notes:
+        console.print()
+    for note in notes:
         console.paragraph(note)
     console.next(f"edgekit export {variants[0].id} --target x86")
 
@@ -55,7 +57,7 @@ def _row(variant: Variant, sources: Sequence[str]) -> tuple[str, ...]:
         count_text(variant.madds),
         _published(variant, _TOP1, sources),
         _published(variant, _SIZE, sources),
-        "approximate" if variant.approximate else "official",
+        "approximate" if variant.approximate else variant.flavour or "official",
         "released" if variant.weights else "none",
     )
 

@@ -3,8 +3,8 @@
 An untrained network of this size answers values around 1e-20, and on those any tolerance
 passes. Here parameters are drawn from the seed, and then every BatchNorm is given the mean and
 variance of what really arrives, for a batch of smooth and noisy images: each layer's output
-has unit variance again, logits spread out, and parity of two runtimes means something. The
-weights are fit for latency work and numeric checks, and for no prediction.
+has unit variance again, logits differ from image to image, and parity of two runtimes means
+something. The weights are fit for latency work and numeric checks, and for no prediction.
 
 The same seed gives the same bits on every machine: parameters come from integers of a
 Mersenne Twister, statistics are computed in double and rounded to 12 bits, far coarser than
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -32,6 +32,7 @@ _CONVOLUTION_GAIN = math.sqrt(2.0)  # Kaiming's rule for ReLU
 # Of a coefficient branch, mostly. At 1 and above gates open on outliers, the outliers grow with
 # every layer, and statistics taken over them flatten everything else; at 0.25 gates hardly move.
 _LINEAR_GAIN = 0.5
+_LEAST_SPREAD = 2.0**-8  # of the logits between images, that is brought to 1
 
 
 def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
@@ -46,8 +47,8 @@ def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
     module.eval()
     draw_parameters(module, seed)
     module.double()
-    with torch.no_grad(), _single_threaded(), _calibrating(module):
-        module(images.double())
+    with torch.no_grad(), _single_threaded(), _calibrating(module), _linear_outputs(module) as seen:
+        _spread(module(images.double()), seen)
     module.float()
 
 
@@ -139,6 +140,34 @@ def _take_statistics(norm: nn.Module, arrived: tuple[Tensor, ...]) -> None:
     norm.get_buffer("running_mean").copy_(_rounded(mean, _STATISTIC_BITS))
     floored = variance.clamp(min=_LOWEST_VARIANCE)
     norm.get_buffer("running_var").copy_(_rounded(floored, _STATISTIC_BITS))
+
+
+@contextmanager
+def _linear_outputs(module: nn.Module) -> Iterator[dict[nn.Linear, Tensor]]:
+    """While open, what each linear layer last gave."""
+    seen: dict[nn.Linear, Tensor] = {}
+    hooks = [
+        child.register_forward_hook(lambda linear, _, output: seen.__setitem__(linear, output))
+        for child in module.modules()
+        if isinstance(child, nn.Linear)
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _spread(logits: Tensor, linear_outputs: Mapping[nn.Linear, Tensor]) -> None:
+    """Scale an output layer that no BatchNorm follows by a power of two, which is exact.
+
+    Behind the pooling images differ little. Logits would be the layer's biases, and in them an
+    error of any layer before would hardly show.
+    """
+    for linear, output in linear_outputs.items():
+        if output is logits:
+            spread = max(float(logits.std(0).mean()), _LEAST_SPREAD)
+            linear.weight.mul_(2.0 ** max(0, round(-math.log2(spread))))
 
 
 def _rounded(x: Tensor, bits: int) -> Tensor:

@@ -66,7 +66,7 @@ def resolve(spec: str, variant: Variant) -> Located | NoneFound:
 
     Raises:
         UsageError: a spec that is none of the forms.
-        CheckpointError: no such file, or none was ever released.
+        CheckpointError: no such file, or no released weights are known.
         DownloadError: the network or the cache failed.
     """
     if spec == "random":
@@ -91,7 +91,7 @@ def _released(variant: Variant) -> Located:
     released = variant.weights
     if released is None:
         raise CheckpointError(
-            f"no weights were ever released for {variant.id}: use --weights random, or a file."
+            f"edgekit knows no released weights for {variant.id}: use --weights random, or a file."
         )
     limits = Limits(released.bytes_cap, _RELEASED_SECONDS)
     found = _cached_or_fetched(released.url, released.url, limits, released.sha256)

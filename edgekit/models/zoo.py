@@ -68,6 +68,7 @@ class Variant:
         published: figures of others, each with its source.
         weights: the released checkpoint, or None where there is none.
         approximate: what about the network is guessed, or "".
+        flavour: whose definition it is where networks of one name differ, or "".
         notes: what a user should know.
         mean: per RGB channel on 0..1, subtracted from the image.
         std: per RGB channel on 0..1, divides it.
@@ -90,6 +91,7 @@ class Variant:
     published: tuple[Published, ...] = ()
     weights: Weights | None = None
     approximate: str = ""
+    flavour: str = ""
     notes: tuple[str, ...] = ()
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -245,13 +247,14 @@ _MICRONETS = (
 # MobileNets, as torchvision defines them
 # ---------------------------------------------------------------------------
 
-_SLIM = "README of research/slim/nets/mobilenet in github.com/tensorflow/models"
-_SLIM_V2 = f"{_SLIM}, of its own MobileNetV2, which pads at the end"
-_SLIM_V3 = f"{_SLIM}, of its own MobileNetV3-small, which has 66 M MACs and 2.9 M parameters"
-_OWN_FILE = (
-    "The function and the names of its weights are torchvision's: edgekit knows no address, give "
-    "torchvision's file with --weights FILE."
+_SLIM = (
+    "README of research/slim/nets/mobilenet in github.com/tensorflow/models, of TensorFlow's own"
 )
+_NOT_SLIM = (
+    "The network is torchvision's, the published figures are of TensorFlow's own, which pads at "
+    "the end{more}."
+)
+_OWN_FILE = "edgekit knows no address of weights; a checkpoint with torchvision's names loads."
 
 _MOBILENETS = (
     Variant(
@@ -268,13 +271,14 @@ _MOBILENETS = (
         elementwise_multiplies=0,
         labels="imagenet-1k",
         published=(
-            Published("top-1", "65.4 %", _SLIM_V2),
-            Published("MACs", "97 M", _SLIM_V2),
-            Published("params", "1.95 M", _SLIM_V2),
-            Published("top-1 at 96 pixels", "51.2 %", _SLIM_V2),
-            Published("MACs at 96 pixels", "18 M", _SLIM_V2),
+            Published("top-1", "65.4 %", _SLIM),
+            Published("MACs", "97 M", _SLIM),
+            Published("params", "1.95 M", _SLIM),
+            Published("top-1 at 96 pixels", "51.2 %", _SLIM),
+            Published("MACs at 96 pixels", "18 M", _SLIM),
         ),
-        notes=("torchvision released no weights of this width; a file with its names fits.",),
+        flavour="torchvision",
+        notes=(_NOT_SLIM.format(more=""), _OWN_FILE),
     ),
     Variant(
         id="mobilenetv3-small",
@@ -289,8 +293,13 @@ _MOBILENETS = (
         macs=56_510_400,
         elementwise_multiplies=285_376,
         labels="imagenet-1k",
-        published=(Published("top-1", "67.5 %", _SLIM_V3),),
-        notes=(_OWN_FILE,),
+        published=(
+            Published("top-1", "67.5 %", _SLIM),
+            Published("MACs", "66 M", _SLIM),
+            Published("params", "2.9 M", _SLIM),
+        ),
+        flavour="torchvision",
+        notes=(_NOT_SLIM.format(more=" and is larger"), _OWN_FILE),
     ),
 )
 

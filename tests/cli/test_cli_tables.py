@@ -20,6 +20,8 @@ def test_models_shows_every_row_with_all_three_counts(capsys):
     rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert set(VARIANTS) <= set(rows)
     assert "1.78 M   5.31 M   6.12 M  51.4 % [1]" in rows["micronet-m1"]
+    assert "2.54 M  56.51 M  56.80 M  67.5 % [3]" in rows["mobilenetv3-small"]
+    assert rows["mobilenetv3-small"].endswith("torchvision  none")
     assert shown.rstrip().splitlines()[-1] == "next: edgekit export micronet-m0 --target x86"
 
 
@@ -59,7 +61,7 @@ def test_models_as_json_has_every_fact(capsys):
 
 def test_models_of_an_unknown_family(capsys):
     assert main(["models", "--family", "micronets"]) == 2
-    assert "did you mean micronet?" in capsys.readouterr().err
+    assert "did you mean micronet " in capsys.readouterr().err
 
 
 def test_targets_shows_every_target_and_why_boards_are_refused(capsys):

@@ -243,11 +243,11 @@ def test_a_cached_file_of_another_checksum_is_not_used(server: tuple[str, list[s
 
 
 def test_what_was_never_released(cache: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no weights were ever released for micronet-v1-m1"):
+    with pytest.raises(CheckpointError, match=r"knows no released weights for micronet-v1-m1"):
         resolve("official", UNRELEASED)
     found = resolve("auto", UNRELEASED)
     assert isinstance(found, NoneFound)
-    assert "ever released" in found.why
+    assert "no released weights" in found.why
     assert not cache.exists()
 
 

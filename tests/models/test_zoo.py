@@ -7,11 +7,13 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekit.errors import UnknownNameError
 from edgekit.models.checkpoint import build_network
 from edgekit.models.micronet import DynamicShiftMax
+from edgekit.models.mobilenetv3 import SqueezeExcite
 from edgekit.models.zoo import VARIANTS, Variant, get_variant, list_models
 from tests.models import fill_rule
 
@@ -19,8 +21,16 @@ OFFICIAL = tuple(f"micronet-m{i}" for i in range(4))
 
 
 def test_the_table_has_all_its_rows() -> None:
-    assert len(VARIANTS) == 8
-    assert tuple(VARIANTS) == (*OFFICIAL, *(f"micronet-v1-m{i}" for i in range(4)))
+    assert len(VARIANTS) == 10
+    micronets = (*OFFICIAL, *(f"micronet-v1-m{i}" for i in range(4)))
+    assert tuple(VARIANTS) == (*micronets, "mobilenetv2-x0.5", "mobilenetv3-small")
+
+
+def multiplies_of(module: nn.Module, output: torch.Tensor) -> int:
+    """Products of a coefficient and a feature map that ``module`` computed."""
+    if isinstance(module, DynamicShiftMax):
+        return 2 * module.branches * output.numel()
+    return output.numel() if isinstance(module, SqueezeExcite) else 0
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
@@ -28,10 +38,9 @@ def test_counts_are_those_of_the_network(variant: Variant) -> None:
     network = build_network(variant).eval()
     multiplies: list[int] = []
     for module in network.modules():
-        if isinstance(module, DynamicShiftMax):
-            module.register_forward_hook(
-                lambda module, _, output: multiplies.append(2 * module.branches * output.numel())
-            )
+        module.register_forward_hook(
+            lambda module, _, output: multiplies.append(multiplies_of(module, output))
+        )
     size = variant.image_size
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, size, size))
@@ -61,8 +70,8 @@ def test_published_madds_are_macs_and_multiplies_together(model_id: str) -> None
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
-def test_a_row_is_either_released_or_says_what_is_guessed(variant: Variant) -> None:
-    assert (variant.weights is None) == bool(variant.approximate)
+def test_a_row_is_released_or_says_what_is_guessed_or_whose_it_is(variant: Variant) -> None:
+    assert (variant.weights is None) == bool(variant.approximate or variant.flavour)
     assert all(row.metric and row.value and row.source for row in variant.published)
     if variant.weights is not None:
         assert variant.weights.url.endswith(f"/micronet-{variant.config}.pth")
