@@ -1,0 +1,146 @@
+"""Figures and findings as people say them: ``0.482 ms``, ``1 thread``, one sentence a result."""
+
+from __future__ import annotations
+
+import math
+
+from edgekit.profiling.result import (
+    CONTENDED,
+    COPIES,
+    ENGINE,
+    NOISY,
+    PIPELINE,
+    STABLE,
+    THROTTLED,
+    VERDICTS,
+    Machine,
+    ProfileResult,
+    Run,
+)
+
+NOT_MEASURED = "not measured"
+
+SCOPE_WORDS = {
+    ENGINE: "the engine's own call, on tensors already in place",
+    COPIES: "what an app calls: arrays in, arrays out, copies included",
+    PIPELINE: "from an image to classes: preprocessing, engine and postprocessing",
+}
+VERDICT_WORDS = {
+    STABLE: "the processes agree, and nothing was seen that disturbed them",
+    NOISY: "figures of the same thing differ by more than they may: measure again, on a quieter "
+    "machine or with --thorough",
+    THROTTLED: "the clock or the latency fell off while measuring: the figures are those of a "
+    "machine that gets slower",
+    CONTENDED: "others took the processor meanwhile: the figures are partly theirs",
+}
+
+
+def ms(value: float) -> str:
+    """Milliseconds without the unit, to three digits: 0.482, 12.3, 1,204."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else "-"
+    whole = math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(9, max(0, 2 - whole))}f}"
+
+
+def maybe_ms(value: float | None) -> str:
+    """``ms``, and a dash for what was not measured."""
+    return "–" if value is None else ms(value)
+
+
+def between(interval: tuple[float, float]) -> str:
+    """``0.47 to 0.49``."""
+    return f"{ms(interval[0])} to {ms(interval[1])}"
+
+
+def count(value: float) -> str:
+    """A count: 5.31 M, 35.4 k, 840."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{ms(value / size)} {unit}"
+    return f"{value:.0f}"
+
+
+def size(value: float) -> str:
+    """Bytes: 7.1 MB, in powers of ten."""
+    for unit_size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(value) >= unit_size:
+            return f"{value / unit_size:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def percent(share: float) -> str:
+    """A share of one: 4.2 %, 37 %."""
+    value = 100 * share
+    return f"{value:.0f} %" if abs(value) >= 10 or value == 0 else f"{value:.1f} %"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 thread``, ``2,000 samples``."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def pace(run: Run) -> str:
+    """``back-to-back`` or ``30 per second``."""
+    return f"{run.pace_hz:g} per second" if run.pace_hz else "back-to-back"
+
+
+def label(run: Run) -> str:
+    """What tells one run of a result from the others."""
+    return f"{run.runtime}, {plural(run.threads, 'thread')}, {run.scope}, {pace(run)}"
+
+
+def machine(of: Machine) -> str:
+    """The machine by the name people call it."""
+    name = of.board or of.cpu or of.architecture or "an unknown machine"
+    return f"{name}, virtual ({of.virtual})" if of.virtual else name
+
+
+def place(result: ProfileResult) -> str:
+    """The machine, and the host it was reached by if it was another."""
+    name = machine(result.environment.machine)
+    return name if result.device in ("", "local") else f"{name} ({result.device})"
+
+
+def headline(result: ProfileResult) -> Run | None:
+    """The run that stands for the result.
+
+    Engine before copies before pipeline, back-to-back before paced, fewest threads, and of the
+    runtimes that are left the fastest that is trustworthy.
+    """
+
+    def rank(run: Run) -> tuple[int, bool, int, int, float]:
+        known = VERDICTS.index(run.verdict) if run.verdict in VERDICTS else len(VERDICTS)
+        scope = tuple(SCOPE_WORDS).index(run.scope) if run.scope in SCOPE_WORDS else 9
+        return scope, run.pace_hz > 0, run.threads, known, run.p50_ms
+
+    return min(result.runs, key=rank, default=None)
+
+
+def sentence(result: ProfileResult) -> str:
+    """The one sentence a person can repeat."""
+    run = headline(result)
+    if run is None:
+        return f"{result.model}: no latency was measured on {place(result)}."
+    return f"{result.model} takes {ms(run.p50_ms)} ms {circumstances(result, run)}"
+
+
+def circumstances(result: ProfileResult, run: Run) -> str:
+    """The rest of the sentence: interval, machine, runtime, threads and verdict."""
+    return (
+        f"(p50, 95 % interval {between(run.p50_interval_ms)}) on {place(result)} "
+        f"with {run.runtime}, {plural(run.threads, 'thread')}; measurement: {run.verdict}."
+    )
+
+
+def inputs(result: ProfileResult) -> str:
+    """``image 1 × 3 × 224 × 224``."""
+    return ", ".join(
+        f"{name} {' × '.join(map(str, shape))}" for name, shape in result.facts.inputs.items()
+    )
+
+
+def accuracy(result: ProfileResult) -> str:
+    """The published top-1 of the model, or ""."""
+    return result.facts.published.get("top-1", "")
