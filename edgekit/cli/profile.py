@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from edgekit.cli import emulation
 from edgekit.cli.arguments import comma_list, duration, path, positive, rate
 from edgekit.cli.console import Console, size_text
 from edgekit.errors import MeasurementError, UsageError
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="folder or .edgekit file")
     _what(parser.add_argument_group("what is measured"))
     _how(parser.add_argument_group("how long and where"))
+    emulation.add_arguments(parser)
     parser.add_argument("--save", type=path, metavar="DIR", help="write the result there as JSON")
     parser.add_argument(
         "--allow-noisy",
@@ -139,6 +141,9 @@ def _measure(
 ) -> None:
     from edgekit.profiling.profile import run_profile
 
+    if arguments.emulate:
+        kept.keep(emulation.measure(request, arguments, console))
+        return
     if arguments.references:
         request = replace(request, references=(*request.references, *_standard(request, console)))
     run_profile(request, progress=console.progress, keep=kept.keep)
@@ -224,7 +229,9 @@ def _show(result: ProfileResult, saved: Path | None, console: Console) -> None:
     for warning in result.warnings:
         console.warn(warning)
     _print_heading(result, console)
-    _print_runs(result.runs, console)
+    if result.runs:
+        _print_runs(result.runs, console)
+    emulation.print_instructions(result, console)
     _print_starts(result, console)
     _print_memory(result, console)
     _print_ratios(result, console)

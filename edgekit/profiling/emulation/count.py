@@ -107,7 +107,7 @@ def count_instructions(
     macs = {artifact.runtime: artifact.macs for artifact in manifest.artifacts}
     names = choose_runtimes(str(bundle), tuple(macs), runtimes, system)
     with tempfile.TemporaryDirectory(prefix="edgekit-emulated-") as scratch:
-        guest = _prepare(Path(scratch), row, system, machine)
+        guest = prepare(Path(scratch), row, system, machine)
         results = []
         for name in names:
             progress(f"counting the instructions of {name} on an emulated {row.name}")
@@ -171,7 +171,12 @@ class Guest:
     emulator: str
 
 
-def _prepare(scratch: Path, core: Core, system: Sysroot, machine: Emulator) -> Guest:
+def prepare(scratch: Path, core: Core, system: Sysroot, machine: Emulator) -> Guest:
+    """Write into ``scratch`` all that the guest sees, and build the plugin.
+
+    Raises:
+        MissingDependencyError: there is no C compiler.
+    """
     prefix = scratch / "prefix"
     prefix.mkdir()
     for name in _LINKS:
@@ -196,7 +201,7 @@ def _real(path: Path, root: Path) -> Path:
     return root / target.relative_to("/") if target.is_absolute() else path.parent / target
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def environment(scratch: Path) -> dict[str, str]:
     """All of it: nothing of the user's may change a count."""
     return {
         "PATH": "/usr/bin:/bin",
@@ -229,7 +234,7 @@ def _count(work: _Work, guest: Guest) -> Instructions:
     ]
     who = f"{work.runtime} on an emulated {work.core.name}"
     for answer, path in zip(
-        run_all(commands, json.dumps(request), _environment(guest.scratch), work.limit_s, who),
+        run_all(commands, json.dumps(request), environment(guest.scratch), work.limit_s, who),
         marks,
         strict=True,
     ):
