@@ -9,8 +9,10 @@ copied.
 from __future__ import annotations
 
 import functools
+import statistics
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,9 @@ class OpenVinoSession(Session):
     """An OpenVINO ``.xml`` (its ``.bin`` beside it) or an ``.onnx``. No options."""
 
     runtime = "openvino"
-    layer_source = "OpenVINO's counters: means in whole microseconds, rounded down"
+    layer_source = (
+        "OpenVINO's counters: means in whole microseconds, rounded down; median of three engines"
+    )
 
     def __init__(
         self,
@@ -89,19 +93,39 @@ class OpenVinoSession(Session):
         return EngineCall(self.runtime, call, functools.partial(self._read, request))
 
     def _layer_times(self, arrays: list[Array], inferences: int) -> list[KernelTime]:
+        """From several engines: their counters are means, which one interruption can spoil."""
+        each = -(-inferences // _ENGINES)
+        times = [self._count(arrays, each) for _ in range(_ENGINES)]
+        return [
+            replace(kernel, ms=statistics.median(kernels[kernel.kernel].ms for kernels in times))
+            for kernel in times[0].values()
+            if all(kernel.kernel in kernels for kernels in times)
+        ]
+
+    def _count(self, arrays: list[Array], inferences: int) -> dict[str, KernelTime]:
+        """Kernels by name, from an engine of their own."""
         compiled = _compile(self._file, self.threads, counters=True)
         request = compiled.create_infer_request()
         for port, array in zip(self._input_ports, arrays, strict=True):
             request.set_input_tensor(port, self._tensor(np.array(array, order="C")))
         warm_up = warm_up_of(inferences)
-        totals = []
+        readings = []
         for count in (warm_up, inferences):
             for _ in range(count):
                 request.infer(share_outputs=True)
-            totals.append(request.get_profiling_info())
-        return _kernel_times(
-            totals[0], warm_up, totals[1], inferences, _layers_of(compiled, self._file)
-        )
+            readings.append(request.get_profiling_info())
+        means = _means(readings[0], warm_up, readings[1], inferences)
+        layers = _layers_of(compiled, self._file)
+        return {
+            row.node_name: KernelTime(
+                row.node_name,
+                f"{row.node_type} {row.exec_type}",
+                layers[row.node_name],
+                means[row.node_name],
+            )
+            for row in readings[1]
+            if row.node_name in layers
+        }
 
     def clone(self) -> OpenVinoSession:
         """The model compiled again: requests of one compiled model, with one stream, queue up."""
@@ -183,33 +207,39 @@ def _ports_in_order(
 _PART_OF_CONV = "/WithoutBiases"
 
 
-def _kernel_times(
-    early: Sequence[Any],
-    warm_up: int,
-    late: Sequence[Any],
-    inferences: int,
-    layers: Mapping[str, tuple[str, ...]],
-) -> list[KernelTime]:
-    """Means without the warm-up: what is read are means since the model was compiled."""
+# Three are enough to tell an interruption, which spoils the means of one, from the rule.
+_ENGINES = 3
+_DATA = frozenset({"Input", "Output", "Const"})
+_MOVER = "Reorder"
+
+
+def _means(
+    early: Sequence[Any], warm_up: int, late: Sequence[Any], inferences: int
+) -> dict[str, float]:
+    """Milliseconds without the warm-up: what is read are means since the model was compiled."""
     warm = {row.node_name: row.real_time.total_seconds() * warm_up for row in early}
-    times = []
-    for row in late:
-        total = row.real_time.total_seconds() * (warm_up + inferences)
-        ms = max(total - warm.get(row.node_name, 0.0), 0.0) / inferences * 1e3
-        if row.status == row.Status.EXECUTED:
-            kind = f"{row.node_type} {row.exec_type}"
-            times.append(KernelTime(row.node_name, kind, layers.get(row.node_name, ()), ms))
-    return times
+    totals = {row.node_name: row.real_time.total_seconds() * (warm_up + inferences) for row in late}
+    return {
+        name: max(total - warm.get(name, 0.0), 0.0) / inferences * 1e3
+        for name, total in totals.items()
+    }
 
 
 def _layers_of(compiled: Any, file: Path) -> dict[str, tuple[str, ...]]:
-    """Per kernel the names of what it computes, as the file has them; the engine keeps them."""
+    """Per kernel the names of what it computes, as the file has them; the engine keeps them.
+
+    A part that it added by a rewrite (the split of a split and concatenation that stand for a
+    gather) computes what the kernels after it compute; a reorder computes nothing.
+    """
     known = {op.get_friendly_name() for op in _core().read_model(str(file)).get_ops()}
-    layers = {}
-    for op in compiled.get_runtime_model().get_ops():
-        facts = op.get_rt_info()
-        names = str(facts["originalLayersNames"].value) if "originalLayersNames" in facts else ""
-        # A transformation gives what it adds a name as well, which no layer of the file has.
-        plain = (n.removesuffix(_PART_OF_CONV) for n in names.split(",") if n in known)
-        layers[op.get_friendly_name()] = tuple(dict.fromkeys(plain))
+    layers: dict[str, tuple[str, ...]] = {}
+    for op in reversed(compiled.get_runtime_model().get_ordered_ops()):
+        facts = {key: str(value.value) for key, value in op.get_rt_info().items()}
+        names = facts.get("originalLayersNames", "").split(",")
+        found = [name.removesuffix(_PART_OF_CONV) for name in names if name in known]
+        if not found and facts.get("layerType") != _MOVER:
+            readers = (port.get_node() for out in op.outputs() for port in out.get_target_inputs())
+            found = [name for node in readers for name in layers.get(node.get_friendly_name(), ())]
+        if facts.get("layerType") not in _DATA:
+            layers[op.get_friendly_name()] = tuple(dict.fromkeys(found))
     return layers
