@@ -24,7 +24,7 @@ from pathlib import Path
 import edgekit
 from edgekit import optional
 from edgekit.bundle import open_bundle
-from edgekit.errors import BundleError, EdgekitError, UnknownNameError
+from edgekit.errors import BundleError, EdgekitError
 from edgekit.export.tools import tool_versions
 from edgekit.profiling.references import REFERENCES, ReferenceNet
 from edgekit.targets import get_target
@@ -47,20 +47,18 @@ def build_references(
 
     Args:
         target: a row of ``edgekit targets``.
-        runtimes: of the target; an artifact is made for each.
+        runtimes: that will be timed; of them the target's get an artifact, the first of the
+            target where none is its own.
         progress: called with one line per stage.
 
     Raises:
         MissingDependencyError: torch or another tool of the export is not installed.
-        UnknownNameError: no such target, or a runtime that it does not have.
+        UnknownNameError: no such target.
         BundleError: the cache cannot be written.
     """
     served = get_target(target).runtimes
-    for name in runtimes:
-        if name not in served:
-            raise UnknownNameError(f"runtime of target {target}", name, served)
-    wanted = tuple(name for name in served if name in set(runtimes))
-    return tuple(_cached(row, target, wanted, progress) for row in REFERENCES) if wanted else ()
+    wanted = tuple(name for name in served if name in runtimes) or served[:1]
+    return tuple(_cached(row, target, wanted, progress) for row in REFERENCES)
 
 
 def _cached(

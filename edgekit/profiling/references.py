@@ -23,9 +23,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from edgekit.bundle import Manifest
 from edgekit.errors import EdgekitError, InputError
 from edgekit.models.zoo import VARIANTS
@@ -34,14 +31,13 @@ from edgekit.profiling.job import Job
 from edgekit.profiling.latency import plan_of, warm_up
 from edgekit.profiling.opening import golden_inputs, import_runtime, open_model
 from edgekit.profiling.result import Model, Reference
+from edgekit.profiling.statistics import ratio_of_turns
 
 Call = Callable[[], object]
 
 BLOCK_MS = 30.0  # long beside the first, cold inferences; short beside a change of clock
 LEAST_TURNS = 40
 MOST_TURNS = 2000
-_RESAMPLES = 2000
-_CONFIDENCE = 0.95
 
 NOT_MEASURED = "Accuracies are published figures of the sources named; none is measured here."
 
@@ -164,10 +160,10 @@ def _ready(
             "turns: the ratios may be off"
         )
     facts = {"name": name, "accuracy": accuracy, "source": source, "macs": manifest.model.macs}
-    return Net(facts, call, block_length(call, clock))
+    return Net(facts, call, inferences_per_block(call, clock))
 
 
-def block_length(call: Call, clock: Clock) -> int:
+def inferences_per_block(call: Call, clock: Clock) -> int:
     """Inferences that take ``BLOCK_MS``, from the median of five; at least one."""
     typical = statistics.median(time_block(call, clock, 5))
     return max(1, round(BLOCK_MS * 1e6 / max(typical, 1.0)))
@@ -214,12 +210,13 @@ def time_block(call: Call, clock: Clock, runs: int) -> list[int]:
 
 def reference_rows(document: Mapping[str, Any]) -> tuple[Reference, ...]:
     """One row a reference that was timed, from what ``work`` returned."""
-    turns = np.asarray(document["turns_ns"], np.float64)
-    if not turns.size:
+    if not document["turns_ns"]:
         return ()
+    model_ns, *others = zip(*document["turns_ns"], strict=True)
+    facts = document["nets"][1:]
     return tuple(
-        _row(document, facts, turns[:, 0], turns[:, index])
-        for index, facts in enumerate(document["nets"][1:], start=1)
+        _row(document, row, model_ns, reference_ns)
+        for row, reference_ns in zip(facts, others, strict=True)
     )
 
 
@@ -231,10 +228,10 @@ def reference_warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
 def _row(
     document: Mapping[str, Any],
     facts: Mapping[str, Any],
-    model_ns: npt.NDArray[np.float64],
-    reference_ns: npt.NDArray[np.float64],
+    model_ns: Sequence[float],
+    reference_ns: Sequence[float],
 ) -> Reference:
-    ratios = model_ns / reference_ns
+    ratio, interval = ratio_of_turns(model_ns, reference_ns)
     return Reference(
         runtime=document["runtime"],
         threads=document["threads"],
@@ -242,20 +239,19 @@ def _row(
         accuracy=facts["accuracy"],
         source=facts["source"],
         macs=facts["macs"],
-        p50_ms=float(np.median(reference_ns)) / 1e6,
-        model_p50_ms=float(np.median(model_ns)) / 1e6,
-        ratio=float(np.median(ratios)),
-        ratio_interval=median_interval(ratios),
-        turns=len(ratios),
+        p50_ms=statistics.median(reference_ns) / 1e6,
+        model_p50_ms=statistics.median(model_ns) / 1e6,
+        ratio=ratio,
+        ratio_interval=interval,
+        turns=len(model_ns),
     )
 
 
-def median_interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """95 % confidence interval of the median, by seeded bootstrap: the same for the same values."""
-    draws = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
-    medians = np.median(values[draws], axis=1)
-    low, high = np.quantile(medians, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    return float(low), float(high)
+def model_accuracy(facts: Model) -> str:
+    """The published accuracy of what a result is of; "" where none fits the size of its input."""
+    side = _side(next(iter(facts.inputs.values()), ()))
+    value, _, _ = facts.published.get(metric_of(facts.id, side), "").partition(" (")
+    return value  # what follows is the source
 
 
 def sentence(facts: Model, reference: Reference) -> str:
@@ -264,13 +260,13 @@ def sentence(facts: Model, reference: Reference) -> str:
     "micronet-m1: 51.4 % at 1.23 ms; on this machine MobileNetV2-0.5 @ 96, 51.2 %, takes 0.63 ms:
     1.95 times as long (1.93 to 1.97)."
     """
-    side = _side(next(iter(facts.inputs.values()), ()))
-    accuracy = facts.published.get(metric_of(facts.id, side), "")
+    name = name_of(facts.id, _side(next(iter(facts.inputs.values()), ())))
+    accuracy = model_accuracy(facts)
     own = f"{accuracy} at " if accuracy else ""
     of_it = f"{reference.accuracy}, " if reference.accuracy else ""
     low, high = reference.ratio_interval
     return (
-        f"{name_of(facts.id, side)}: {own}{reference.model_p50_ms:.3g} ms; on this machine "
+        f"{name}: {own}{reference.model_p50_ms:.3g} ms; on this machine "
         f"{reference.name}, {of_it}takes {reference.p50_ms:.3g} ms: the model takes "
         f"{reference.ratio:.3g} times as long ({low:.3g} to {high:.3g})."
     )
