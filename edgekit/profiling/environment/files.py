@@ -35,11 +35,12 @@ def read_text(path: Path, limit: int = MAX_BYTES) -> str:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError):
         return ""
-    with os.fdopen(handle, "rb", buffering=0) as stream:
-        try:
-            return _read_up_to(stream.fileno(), limit).decode("utf-8", "replace")
-        except OSError:  # a directory; a sensor that is switched off
-            return ""
+    try:
+        return _read_up_to(handle, limit).decode("utf-8", "replace")
+    except OSError:  # a directory; a sensor that is switched off
+        return ""
+    finally:
+        os.close(handle)
 
 
 def _read_up_to(handle: int, limit: int) -> bytes:
