@@ -14,6 +14,8 @@ from edgekit.errors import EdgekitError, UsageError
 from edgekit.models.zoo import VARIANTS
 from edgekit.profiling import references
 from edgekit.profiling.job import Job
+from edgekit.profiling.latency import warm_up
+from edgekit.profiling.opening import open_model
 from edgekit.profiling.references import (
     LEAST_TURNS,
     REFERENCES,
@@ -210,7 +212,7 @@ def test_a_reference_that_lacks_the_jobs_runtime_is_a_warning(
     # The null runtime stands in for any artifact, so the refusal is onnxruntime's own.
     artifact = Artifact("onnxruntime", ("model.dat",), (), None, 20, {})
     model = sample_bundle.write(tmp_path / "model", artifacts=(artifact,))
-    opened = references.open_model
+    opened = open_model
     as_null = lambda job: opened(replace(job, runtime="null"))  # noqa: E731
     is_model = lambda job: job.bundle == str(model)  # noqa: E731
     monkeypatch.setattr(
@@ -234,7 +236,7 @@ def test_a_model_that_cannot_be_opened_is_an_error(bundles: dict[str, str], tmp_
 def test_an_unsettled_warm_up_is_said(
     bundles: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = references.warm_up
+    honest = warm_up
     unsettled = lambda *given: replace(honest(*given), settled=False)  # noqa: E731
     monkeypatch.setattr(references, "warm_up", unsettled)
     job = replace(JOB, bundle=bundles["m1"], others=(bundles["v2"],))
