@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,8 +13,12 @@ from typing import Any
 from edgekit import __version__, optional
 from edgekit.bundle import Bundle, Manifest, manifest_to_json, schema
 from edgekit.errors import EdgekitError
+from edgekit.profiling.counts_file import read_counts
 from edgekit.profiling.environment import allowed_cpus, notes, read_machine, read_state
 from edgekit.profiling.job import Job
+from edgekit.profiling.layers import layer_run
+from edgekit.profiling.memory import memory
+from edgekit.profiling.references import reference_rows, reference_warnings
 from edgekit.profiling.request import Request
 from edgekit.profiling.result import (
     ENGINE,
@@ -43,7 +46,8 @@ class Collected:
     """Answers so far, of one profile."""
 
     def __init__(self, request: Request, bundle: Bundle, processes: int) -> None:
-        self._request, self._bundle, self._wanted = request, bundle, processes
+        self._request, self._wanted = request, processes
+        self._counts = read_counts(bundle)
         self._started = datetime.datetime.now(datetime.timezone.utc)
         self.epoch_ns = time.perf_counter_ns()
         self._facts = model_facts(bundle.manifest)
@@ -96,13 +100,11 @@ class Collected:
         self._layers.append((job, document))
 
     def _take_memory(self, job: Job, document: dict[str, Any]) -> None:
-        module = importlib.import_module("edgekit.profiling.memory")
-        self._memory.append(module.memory(document))
+        self._memory.append(memory(document))
 
     def _take_turns(self, job: Job, document: dict[str, Any]) -> None:
-        module = importlib.import_module("edgekit.profiling.references")
-        self._references += module.reference_rows(document)
-        for warning in module.reference_warnings(document):
+        self._references += reference_rows(document)
+        for warning in reference_warnings(document):
             self.warn(f"{job.runtime}: {warning}")
 
     def _take_sustained(self, job: Job, document: dict[str, Any]) -> None:
@@ -180,14 +182,11 @@ class Collected:
         )
 
     def _layer_run(self, job: Job, document: dict[str, Any], runs: Sequence[Run]) -> LayerRun:
-        module = importlib.import_module("edgekit.profiling.layers")
-        counts = importlib.import_module("edgekit.profiling.counts_file").read_counts(self._bundle)
         key = (job.runtime, job.threads, ENGINE, 0.0)
         totals = [
             run.p50_ms for run in runs if (run.runtime, run.threads, run.scope, run.pace_hz) == key
         ]
-        made: LayerRun = module.layer_run(document, counts, totals[0] if totals else None)
-        return made
+        return layer_run(document, self._counts, totals[0] if totals else None)
 
 
 _TAKERS = {

@@ -12,7 +12,6 @@ hits all alike. What heats the machine comes last.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ from edgekit.profiling.environment import allowed_cpus, big_cpus, choose_cpus
 from edgekit.profiling.job import Job
 from edgekit.profiling.request import Request
 from edgekit.profiling.result import ENGINE, SCOPES
-from edgekit.profiling.worker import KINDS
 from edgekit.runtimes import RUNTIMES, get_runtime, is_available, require_runtime
 
 MAX_PACE_HZ = 10_000.0
@@ -151,17 +149,13 @@ def _beside(engines: Sequence[Job], request: Request, preset: Preset) -> list[Pi
     return [
         Piece(replace(job, kind=kind, others=others), title, _SIDE_S * (1 + 3 * len(others)))
         for kind, title, wanted, others in kinds
-        if wanted and _exists(kind)
+        if wanted
         for job in firsts
     ]
 
 
-def _exists(kind: str) -> bool:
-    return importlib.util.find_spec(KINDS[kind].partition(":")[0]) is not None
-
-
 def _sustained(engines: Sequence[Job], preset: Preset) -> list[Piece]:
-    if not preset.sustain_s or not _exists("sustained"):
+    if not preset.sustain_s:
         return []
     seconds = preset.sustain_s
     return [

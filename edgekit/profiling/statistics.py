@@ -85,32 +85,37 @@ def quantile_intervals(
         processes: samples of each process, in the order they were taken.
         quantiles: of 0 to 1.
     """
-    values = np.sort(np.concatenate(processes))
-    points = np.quantile(values, quantiles)
-    shares = _resampled_shares(processes, points)  # (quantile, resample)
+    rng = np.random.default_rng(_SEED)
+    values = np.concatenate(processes)
+    # Equal samples (a coarse clock, two levels) are ranked by lot: a share must be free to move.
+    order = np.lexsort((rng.random(values.size), values))
+    ranks = np.empty(values.size, np.int64)
+    ranks[order] = np.arange(values.size)
+    ends = np.cumsum([process.size for process in processes])[:-1]
     intervals = []
-    for row, quantile in enumerate(quantiles):
-        observed = np.searchsorted(values, points[row], side="right") / values.size
-        low, high = np.quantile(shares[row] - observed, _LEVELS)
-        ends = np.quantile(values, np.clip([quantile - high, quantile - low], 0, 1))
-        intervals.append((float(ends[0]), float(ends[1])))
+    for quantile in quantiles:
+        below = np.split(ranks < quantile * values.size, ends)
+        shares = _resampled_shares(below, rng)
+        low, high = np.quantile(shares, _LEVELS) - np.mean(ranks < quantile * values.size)
+        found = np.quantile(values, np.clip([quantile - high, quantile - low], 0, 1))
+        intervals.append((float(found[0]), float(found[1])))
     return tuple(intervals)
 
 
-def _resampled_shares(processes: Sequence[Floats], points: Floats) -> Floats:
-    """Share of samples at or below each point in every resample, (points, resamples)."""
-    rng = np.random.default_rng(_SEED)
-    below = np.zeros((len(points), _RESAMPLES))
+def _resampled_shares(
+    processes: Sequence[npt.NDArray[np.bool_]], rng: np.random.Generator
+) -> Floats:
+    """Share that is true in every resample, from blocks of each process."""
+    counts = np.zeros(_RESAMPLES)
     for process in processes:
         length = block_length(process.size)
         blocks = -(-process.size // length)
         starts = rng.integers(0, process.size - length + 1, (_RESAMPLES, blocks))
-        for row, point in enumerate(points):
-            counts = np.concatenate(([0], np.cumsum(process <= point)))
-            sums = (counts[starts + length] - counts[starts]).sum(axis=1)
-            below[row] += sums * (process.size / (blocks * length))
-    total = sum(process.size for process in processes)
-    return below / total
+        sums = np.concatenate(([0], np.cumsum(process)))
+        drawn = (sums[starts + length] - sums[starts]).sum(axis=1)
+        counts += drawn * (process.size / (blocks * length))
+    shares: Floats = counts / sum(process.size for process in processes)
+    return shares
 
 
 def block_length(samples: int) -> int:
