@@ -112,7 +112,12 @@ class TensorRtSession(Session):
             twin.close()
         known = {node.title for node in read_nodes(self._file.read_bytes())}
         return [
-            KernelTime(name, _kind(name), _layers(name, known), middle_mean(samples))
+            KernelTime(
+                name,
+                "Reformat" if name.startswith(_REFORMAT) else "",
+                _layers(name, known),
+                middle_mean(samples),
+            )
             for name, samples in times.items()
             if samples
         ]
@@ -144,17 +149,16 @@ class TensorRtSession(Session):
         self._engine.close()
 
 
+_REFORMAT = "Reformatting "  # "... CopyNode for Input Tensor 0 to a + b"
+
+
 def _layers(name: str, known: Collection[str]) -> tuple[str, ...]:
     """The nodes in the name of a fused layer: ``"a + b"``, ``"PWN(a, b)"``, ``"PWN(PWN(a), b)"``.
 
-    A reformat's name, "Reformatting CopyNode for Input Tensor 0 to a", is in one piece.
+    None in that of a reformat, which is TensorRT's own.
     """
-    parts = re.split(r" \+ |, |PWN\(|[()\[\]{}]", name)
+    parts = [] if name.startswith(_REFORMAT) else re.split(r" \+ |, |PWN\(|[()\[\]{}]", name)
     return tuple(dict.fromkeys(part for part in parts if part in known))
-
-
-def _kind(name: str) -> str:
-    return "Reformat" if name.startswith("Reformatting ") else ""
 
 
 def _read_options(options: Mapping[str, str]) -> dict[str, str]:

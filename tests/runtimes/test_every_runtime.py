@@ -297,3 +297,36 @@ def test_an_engine_call_refuses_what_run_refuses(models: Path, runtime: str):
     session.close()
     with pytest.raises(UsageError, match=f"this {runtime} session is closed"):
         session.engine_call(inputs)
+
+
+@pytest.mark.parametrize("runtime", TESTED)
+def test_layers_are_timed_or_it_is_said_why_not(models: Path, runtime: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    inputs = tiny_models.inputs("oblong")
+    with open_tiny(models, runtime) as session:
+        if runtime == "litert":
+            with pytest.raises(UsageError, match="LiteRT gives no times per operator to Python"):
+                session.layer_times(inputs, 5)
+            assert session.layer_source == ""
+            return
+        times = session.layer_times(inputs, 5)
+        assert_right(session.run(inputs), inputs)  # the session is as it was
+    assert session.layer_source
+    assert len({time.kernel for time in times}) == len(times)
+    assert all(time.kind and time.ms >= 0 for time in times)
+    # Its nodes have no names: those of their outputs stand for them.
+    named = {name for time in times for name in time.layers}
+    assert named == {"scaled", "map", "mean", "flat", "pooled"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("runtime", TESTED)
+def test_layer_times_refuse_what_run_refuses(models: Path, runtime: str):
+    session = open_tiny(models, runtime)
+    with pytest.raises(InputError, match="'bias'.* is missing"):
+        session.layer_times({"image": tiny_models.inputs("oblong")["image"]}, 5)
+    session.close()
+    with pytest.raises(UsageError, match=f"this {runtime} session is closed"):
+        session.layer_times(tiny_models.inputs("oblong"), 5)

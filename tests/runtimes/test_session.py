@@ -9,7 +9,7 @@ import pytest
 from edgekit.bundle import TensorSpec
 from edgekit.errors import BundleError, EdgekitError, InputError, UsageError
 from edgekit.runtimes.null import NullSession
-from edgekit.runtimes.session import Session, fits, match_names
+from edgekit.runtimes.session import Session, fits, match_names, middle_mean
 
 INPUTS = (TensorSpec("x", "float32", (1, 3, 8, 6), "NCHW"), TensorSpec("n", "int64", (2,)))
 OUTPUTS = (TensorSpec("y", "float32", (1,)),)
@@ -137,6 +137,31 @@ def test_a_failing_engine_is_one_line():
     failing = Failing([Path("none")], INPUTS, OUTPUTS)
     with pytest.raises(BundleError, match="null failed while running: the engine fell over"):
         failing.run(GOOD)
+
+
+def test_an_engine_call_that_fails_is_one_line():
+    call = Failing([Path("none")], INPUTS, OUTPUTS).engine_call(GOOD)
+    with pytest.raises(BundleError, match="null failed while running: the engine fell over"):
+        call()
+
+
+def test_an_engine_call_computes_on_what_was_put_in_place():
+    x = X.copy()
+    call = session().engine_call({"x": x, "n": N})
+    x[...] = 0
+    call()
+    assert call.results()["y"] == X.sum()
+
+
+def test_a_runtime_without_times_per_layer_says_so():
+    with pytest.raises(UsageError, match="null gives no times per layer"):
+        session().layer_times(GOOD, 10)
+
+
+def test_the_mean_of_the_middle_half():
+    assert middle_mean([7.0]) == 7
+    assert middle_mean([1.0, 2.0, 3.0, 1000.0]) == 2.5
+    assert middle_mean([2.0] * 5 + [3.0] * 5 + [900.0] * 2) == pytest.approx(16 / 6)
 
 
 def test_a_session_closed_under_a_run_says_so():

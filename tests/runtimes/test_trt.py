@@ -8,7 +8,7 @@ from edgekit import optional
 from edgekit.bundle import TensorSpec
 from edgekit.errors import BundleError, DeviceError, InputError, ParityError, UsageError
 from edgekit.runtimes import RUNTIMES, open_session
-from edgekit.runtimes.trt import TensorRtSession
+from edgekit.runtimes.trt import TensorRtSession, _layers
 from tests.runtimes.trt_fixture import (
     INPUTS,
     OUTPUTS,
@@ -154,6 +154,58 @@ def test_device_time_is_offered_to_the_profiler(board, file):
     session.run(sample_input())
     assert session.device_milliseconds(2) == [0.25, 0.25]
     session.close()
+
+
+@pytest.mark.parametrize("graph", ["on", "off"])
+def test_an_engine_call_copies_nothing(board, file, graph):
+    inputs = sample_input()
+    with open_session(
+        "tensorrt", [file], INPUTS, OUTPUTS, options={"cuda_graph": graph}
+    ) as session:
+        call = session.engine_call(inputs)
+        board.cuda.calls.clear()
+        call()
+        launch = ["cudaGraphLaunch"] if graph == "on" else []
+        assert board.cuda.calls == [*launch, "cudaStreamSynchronize"]
+        got = call.results()
+        for name, value in expected(inputs).items():
+            np.testing.assert_array_equal(got[name], value)
+        board.trouble.fail_runs = graph == "off"
+        board.cuda.fail["cudaGraphLaunch"] = 700
+        with pytest.raises(DeviceError, match="illegal memory access"):
+            call()
+    with pytest.raises(UsageError, match="engine is closed"):
+        call()
+
+
+def test_layers_are_timed_without_a_graph(board, file):
+    with open_session("tensorrt", [file], INPUTS, OUTPUTS) as session:
+        live = len(board.cuda.live)
+        times = session.layer_times(sample_input(), 1)
+        assert len(board.cuda.live) == live
+        session.run(sample_input())
+        assert "not yet executed on a device" in session.layer_source
+    warm = 2.0**-5  # the double's times halve with every run, and the first five do not count
+    assert [(time.kind, time.layers, time.ms) for time in times] == [
+        ("", ("stem/act", "pool"), 64 * warm),
+        ("Reformat", (), 32 * warm),
+        ("", ("head",), 16 * warm),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("a + b", ("a", "b")),
+        ("PWN(PWN(a), b)", ("a", "b")),
+        ("PWN(a, PWN(b + c))", ("a", "b", "c")),
+        ("{ForeignNode[a...c]}", ()),  # a range: what lies between is not said
+        ("Reformatting CopyNode for Input Tensor 0 to a + b", ()),
+        ("x", ()),
+    ],
+)
+def test_names_of_fused_layers(name, layers):
+    assert _layers(name, {"a", "b", "c"}) == layers
 
 
 def test_what_no_board_has_run_is_labelled():

@@ -236,7 +236,7 @@ def make(cuda, version="10.3.0", name="tensorrt"):
             return IHostMemory(MAGIC + version.encode() + b"\0" + network.onnx)
 
     class IExecutionContext:
-        profiler = None
+        profiler: Any = None
 
         def __init__(self, engine, logger):
             self._engine, self._logger, self._addresses = engine, logger, {}
