@@ -139,6 +139,7 @@ ERRNO_CODES = {
     errno.EROFS: "read-only",
     errno.EACCES: "read-only",
     errno.EPERM: "read-only",
+    errno.ENOTDIR: "read-only",
 }
 
 
@@ -478,6 +479,16 @@ def _lock_soon(path: Path) -> int | None:
     return None
 
 
+@contextlib.contextmanager
+def _shared(path: Path) -> Iterator[None]:
+    lock = _try_lock(path, fcntl.LOCK_SH) if path.parent.exists() else None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def _is_alive(job: Path) -> bool:
     """Whether the job's process lives: it holds the lock of its folder."""
     if not (job / "alive").exists():
@@ -554,6 +565,12 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 def _follow(job: Path, asked: dict[str, Any], wire: Wire) -> None:
     """Frames of what is new in the job's folder, until its process has ended."""
     signal.alarm(0)  # the host gives up when it wants
+    # Somebody else who watches the same job must not clean it away before this one has it all.
+    with _shared(job / "watched"):
+        _tell_all(job, asked, wire)
+
+
+def _tell_all(job: Path, asked: dict[str, Any], wire: Wire) -> None:
     news = News(job, asked.get("lines_seen", 0), wire)
     while True:
         alive = _is_alive(job)  # before reading: what an ended job wrote is all there
@@ -650,10 +667,12 @@ def _wait_for_end(job: Path) -> None:
 
 
 def clean(asked: dict[str, Any], wire: Wire) -> None:
-    """Remove the job's folder."""
+    """Remove the job's folder, unless it runs or somebody else is being told of it."""
     job = _job(asked)
-    if not _is_alive(job):
+    lock = _try_lock(job / "watched") if job.exists() and not _is_alive(job) else None
+    if lock is not None:
         shutil.rmtree(str(job), ignore_errors=True)
+        os.close(lock)
     wire.send("reply")
 
 

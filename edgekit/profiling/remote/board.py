@@ -56,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     (name,) = arguments
     job = Path(name)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT may come ignored, from a shell's &
+        signal.signal(number, signal.default_int_handler)
     outcome = _do(job)
     _write(job / OUTCOME, json.dumps(schema.encode(outcome)))
     return outcome.exit_code

@@ -148,14 +148,14 @@ class Device:
         """
         goods = tuple(goods)
         asked = {"groups": [each.document() for each in goods]}
-        total = 240.0 + sum(each.size for each in goods) / _SLOWEST_BYTES_PER_S
+        total = sum(each.size for each in goods) / _SLOWEST_BYTES_PER_S
         chunks = (chunk for each in goods for chunk in each.chunks())
 
         def take(frame: Frame) -> None:
             if frame.kind == "stored":
                 stored(str(frame.fields.get("digest")))
 
-        self.call("put", asked, Limits(120.0, total), chunks=chunks, on_frame=take)
+        self.call("put", asked, Limits(300.0, 300.0 + total), chunks=chunks, on_frame=take)
 
     def call(
         self,

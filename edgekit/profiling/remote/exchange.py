@@ -105,7 +105,7 @@ class Exchange:
         started = last = time.monotonic()
         with selectors.DefaultSelector() as selector:
             self._register(selector, process)
-            while self._wants_more(selector, process):
+            while self._wants_more(process):
                 now = time.monotonic()
                 until = min(last + self._limits.idle_s, started + self._limits.total_s)
                 if now >= until:
@@ -125,12 +125,10 @@ class Exchange:
             os.set_blocking(stream.fileno(), False)
             selector.register(stream, event)
 
-    def _wants_more(
-        self, selector: selectors.BaseSelector, process: subprocess.Popen[bytes]
-    ) -> bool:
+    def _wants_more(self, process: subprocess.Popen[bytes]) -> bool:
         # Not the end of stderr: a connection that the user's ssh shares and keeps open keeps it.
         assert process.stdout is not None
-        return not self._finished and process.stdout in selector.get_map()
+        return not self._finished and not process.stdout.closed
 
     def _which_limit(self, passed: float) -> str:
         if passed >= self._limits.total_s:

@@ -66,6 +66,7 @@ from edgekit.profiling.result import ProfileResult, result_from_json
 Progress = Callable[[str], None]
 Keep = Callable[[ProfileResult], None]
 
+_MOST_ROUNDS = 5  # of sending what the board says it lacks
 MOST_BYTES = 2_000_000_000  # of goods that stay on a board
 
 
@@ -167,11 +168,12 @@ class _Wanted:
             bundle=f"{base}/{BUNDLES}/{self.model.digest}",
             references=tuple(f"{base}/{BUNDLES}/{each.digest}" for each in self.references),
             image=f"{base}/{IMAGES}/{self.image.digest}/image" if self.image else "",
+            command=(),  # what was typed here means nothing there
         )
 
     def identity(self, extra: Sequence[str]) -> str:
         """The same for the same measurement, whatever was typed for it."""
-        document = schema.encode(replace(self.there(""), command=()))
+        document = schema.encode(self.there(""))
         text = json.dumps([document, __version__, *extra], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -233,6 +235,7 @@ class _Job:
     progress: Progress
     keep: Keep
     patience: Patience
+    started: bool = False
     lines_seen: int = 0
     last: ProfileResult | None = None
     outcome: Outcome | None = None
@@ -316,14 +319,15 @@ class _Job:
         Raises:
             DeviceError: the board stays away; ``keep`` has what was finished.
         """
-        fresh, attempt, seen = True, 0, self.heard
         self.heard = self.news = time.monotonic()
+        attempt, seen, rounds = 0, self.heard, 0
         while self.outcome is None:
             try:
-                self._run(fresh=fresh)
-                fresh = False
+                self._run(fresh=not self.started)
+                rounds += 1
+                if rounds > _MOST_ROUNDS and self.outcome is None:
+                    raise DeviceError(f"{self.device.name} neither starts nor refuses the job")
             except LostError as error:
-                fresh = False
                 attempt = attempt + 1 if self.heard == seen else 0
                 seen = self.heard
                 self._bear(error)
@@ -355,8 +359,9 @@ class _Job:
         }
         limits = Limits(self.patience.idle_s, 14 * 86400.0)
         for frame in self.device.call("run", asked, limits, on_frame=self._take):
-            lacking = frame.fields.get("lacks", ())
-            self._send([self.goods[index] for index in lacking])
+            lacking = frame.fields.get("lacks")
+            if isinstance(lacking, list):  # damaged there, or removed for space
+                self._send([goods for at, goods in enumerate(self.goods) if at in lacking])
 
     def _take(self, frame: Frame) -> None:
         """One frame of a running job."""
@@ -372,6 +377,7 @@ class _Job:
             )
 
     def _running(self, frame: Frame) -> None:
+        self.started = True
         since = printable(str(_mapping(frame.fields.get("about")).get("since", "?")), 60)
         if frame.fields.get("picked_up"):
             self.progress(f"{self.device.name}: a job for this runs since {since}: picked up")

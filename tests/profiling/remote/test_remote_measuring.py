@@ -1,0 +1,266 @@
+"""The whole way on a fake board: what is pushed, run, watched, fetched and cleaned up."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from edgekit.errors import (
+    DeviceError,
+    EdgekitError,
+    MeasurementError,
+    MissingDependencyError,
+    UsageError,
+)
+from edgekit.profiling.remote import Patience
+from edgekit.profiling.remote.goods import bundle_goods
+from tests.bundle import sample_bundle
+from tests.profiling.remote.fake_ssh import CLOSED
+from tests.profiling.remote.remote_boards import HURRIED, URL, wait_until
+
+
+def test_a_profile_is_made_there_and_told_as_ours(board):
+    board.scenario = {"pieces": 3}
+    result = board.profile()
+    assert result.complete and result.seconds == 3.0
+    assert result.device == "pi@board"
+    assert result.bundle == str(board.bundle)
+    assert result.command == ("edgekit",)
+    assert [kept.complete for kept in board.kept][-1] is True
+    assert "piece 3 of 3, 0 references" in board.lines
+
+
+def test_nothing_of_the_job_is_left_and_the_goods_are_not_sent_again(board):
+    board.profile()
+    assert board.jobs == []
+    assert len(list((board.base / "bundles").iterdir())) == 1
+    assert any("sending" in line for line in board.lines)
+    board.lines.clear()
+    board.profile()
+    assert not any("sending" in line for line in board.lines)
+
+
+def test_a_bundle_that_was_damaged_there_is_sent_again(board):
+    board.profile()
+    (stored,) = (board.base / "bundles").iterdir()
+    (stored / "model.dat").write_bytes(b"")
+    board.lines.clear()
+    assert board.profile().complete
+    assert any("sending" in line for line in board.lines)
+
+
+def test_references_and_an_image_go_along(board, tmp_path):
+    other = sample_bundle.write(tmp_path / "other", target="rpi4")
+    image = tmp_path / "cat; rm -rf $HOME.jpg"
+    image.write_bytes(b"a photograph")
+    result = board.profile(references=(str(other),), image=str(image))
+    assert "piece 1 of 2, 1 references" in board.lines
+    assert result.image == str(image)
+    (stored,) = (board.base / "images").iterdir()
+    assert (stored / "image").read_bytes() == b"a photograph"
+
+
+def test_a_zipped_bundle_is_the_same_goods(board, tmp_path):
+    from edgekit.bundle import open_bundle
+
+    zipped = sample_bundle.write(tmp_path / "tiny.edgekit")
+    with open_bundle(zipped) as one, open_bundle(board.bundle) as other:
+        assert bundle_goods(one).digest == bundle_goods(other).digest
+    assert board.profile(bundle=str(zipped)).complete
+
+
+def test_no_name_of_the_users_reaches_the_command_line(board, tmp_path):
+    hostile = "$(touch pwned); `id` ' \" | & \\ \n -oProxyCommand=x"
+    bundle = sample_bundle.write(tmp_path / hostile)
+    assert board.profile(bundle=str(bundle), command=(hostile,)).bundle == str(bundle)
+    for words in board.words():
+        assert not any("pwned" in word or "ProxyCommand" in word for word in words)
+    assert not list(tmp_path.rglob("pwned"))
+
+
+# ---- the connection --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 40, 200, 700])
+def test_a_dropped_connection_is_picked_up(board, count):
+    board.scenario = {"pieces": 3}
+    board.calls = [{}, {}, {"cut": count}, {"say": "ssh: connect to host board: No route to host"}]
+    assert board.profile().complete
+    assert board.jobs == []
+
+
+def test_no_line_is_told_twice_after_a_drop(board, tmp_path):
+    gate = tmp_path / "gate"
+    board.scenario = {"pieces": 2, "gate": {"2": str(gate)}}
+    board.calls = [{}, {}, {"cut": 9000}]
+    running = board.in_background()
+    wait_until(lambda: "piece 2 of 2, 0 references" in board.lines)
+    gate.touch()
+    assert running.result().complete
+    assert len([line for line in board.lines if line.startswith("piece 1")]) == 1
+
+
+def test_a_push_that_is_cut_goes_on(board):
+    board.calls = [{}, {"cut_input": 25000}]
+    assert board.profile().complete
+    assert len([line for line in board.lines if "sending" in line]) == 2
+
+
+def test_a_board_that_goes_away_costs_nothing_that_was_finished(board, tmp_path):
+    gate = tmp_path / "gate"
+    board.scenario = {"pieces": 3, "gate": {"3": str(gate)}}
+    gone = {"say": "ssh: connect to host board port 22: Connection timed out"}
+    board.calls = [{}, {}, {"cut": 40000}, *[gone] * 1000]
+    board.state.joinpath("plan.json")
+    with pytest.raises(DeviceError, match=r"does not answer.*finished is kept.*picks it up"):
+        _lose_after_two(board, gate)
+    assert [kept.complete for kept in board.kept][-1] is False
+    assert board.kept[-1].seconds == 2.0
+    # The same command, later: the job has gone on by itself.
+    gate.touch()
+    board.calls = []
+    board.lines.clear()
+    result = board.profile()
+    assert result.complete and result.seconds == 3.0
+    assert any("picked up" in line for line in board.lines)
+    assert not any("sending" in line for line in board.lines)
+
+
+def _lose_after_two(board, gate):
+    """The connection is killed once the second result is here."""
+    board.calls[2] = {}
+    running = board.in_background(patience=Patience(0.5, 30, 20, (0.01,), 0.05))
+    wait_until(lambda: len(board.kept) >= 2 or board.kept and board.kept[-1].seconds == 2.0)
+    _kill_ssh(board)
+    running.result()
+
+
+def _kill_ssh(board):
+    """End every process of the stand-in: its agents die with their pipes."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                words = file.read()
+            with open(f"/proc/{entry}/environ", "rb") as file:
+                mine = f"HOME={board.home}\0".encode() in file.read()
+        except OSError:
+            continue
+        if mine and b"sys.stdin.buffer.readline" in words:
+            os.kill(int(entry), signal.SIGKILL)
+
+
+def test_a_job_that_dies_there_is_told_and_its_results_are_kept(board):
+    board.scenario = {"pieces": 3, "crash": 2}
+    with pytest.raises(DeviceError, match="died .*'Illegal instruction'.*finished is kept"):
+        board.profile()
+    assert board.kept[-1].seconds == 2.0 and not board.kept[-1].complete
+    assert board.jobs == []
+    board.scenario = {"pieces": 1}
+    assert board.profile().complete  # its lock died with it
+
+
+def test_ctrl_c_stops_the_job_and_keeps_what_it_has(board, tmp_path, monkeypatch):
+    board.scenario = {"pieces": 2, "gate": {"2": str(tmp_path / "never")}}
+
+    def interrupt(result):
+        board.kept.append(result)
+        raise KeyboardInterrupt
+
+    from edgekit.profiling.remote import measuring
+
+    board.prepare()
+    request = measuring.Request(bundle=str(board.bundle))
+    with pytest.raises(KeyboardInterrupt):
+        measuring.profile_on_device(
+            URL, request, progress=board.lines.append, keep=_once(board, interrupt),
+            patience=HURRIED,
+        )  # fmt: skip
+    assert board.kept[-1].seconds == 1.0 and not board.kept[-1].complete
+    assert any("stopping the job" in line for line in board.lines)
+    assert board.jobs == []
+    board.scenario = {"pieces": 1}
+    assert board.profile().complete
+
+
+def _once(board, interrupt):
+    calls = []
+
+    def keep(result):
+        calls.append(result)
+        if len(calls) == 1:
+            interrupt(result)
+        board.kept.append(result)
+
+    return keep
+
+
+# ---- one at a time ---------------------------------------------------------------------------
+
+
+def test_a_second_measurement_is_refused_while_one_runs(board, tmp_path):
+    gate = tmp_path / "gate"
+    board.scenario = {"pieces": 2, "gate": {"1": str(gate)}}
+    first = board.in_background()
+    wait_until(lambda: "piece 1 of 2, 0 references" in board.lines)
+    with pytest.raises(
+        DeviceError, match=r"is measuring for \S+@\S+ since 20\d\d-.*wait"
+    ) as caught:
+        board.profile(threads=(2,))
+    assert caught.value.exit_code == 6
+    gate.touch()
+    assert first.result().complete
+
+
+def test_the_same_measurement_is_picked_up_while_it_runs(board, tmp_path):
+    gate = tmp_path / "gate"
+    board.scenario = {"pieces": 2, "gate": {"1": str(gate)}}
+    first = board.in_background()
+    wait_until(lambda: "piece 1 of 2, 0 references" in board.lines)
+    second = board.in_background(command=("edgekit", "--json"))
+    wait_until(lambda: any("picked up" in line for line in board.lines))
+    gate.touch()
+    assert second.result().complete
+    assert first.result().complete
+    assert board.jobs == []
+
+
+def test_a_lock_file_that_a_dead_owner_left_holds_nobody(board):
+    (board.base).mkdir(parents=True)
+    (board.base / "lock").write_text("")
+    (board.base / "holder.json").write_text(json.dumps({"who": "ghost", "since": "?", "job": "x"}))
+    assert board.profile().complete
+
+
+# ---- what measuring raises there -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "match"),
+    [
+        (("UsageError", ["no such scope"]), UsageError, "pi@board: no such scope"),
+        (("MeasurementError", ["too noisy"]), MeasurementError, "pi@board: too noisy"),
+        (("BundleError", ["it is odd"]), EdgekitError, "pi@board: it is odd"),
+        (("?", ["a bug"]), EdgekitError, "pi@board: unexpected ValueError: a bug"),
+        (
+            ("MissingDependencyError", ["runtime 'litert'", "ai_edge_litert", "pip install x"]),
+            MissingDependencyError,
+            r"'litert' on pi@board needs ai_edge_litert.*pip install x; or add --install",
+        ),
+    ],
+)
+def test_an_error_there_is_the_same_error_here(board, error, kind, match):
+    board.scenario = {"pieces": 1, "error": {"kind": error[0], "words": error[1]}}
+    with pytest.raises(kind, match=match):
+        board.profile()
+    assert board.kept and not board.kept[-1].complete
+    assert board.jobs == []
+
+
+def test_a_result_of_something_else_is_refused(board):
+    board.scenario = {"foreign": "0" * 64}
+    with pytest.raises(DeviceError, match="a result of another bundle"):
+        board.profile()
+    assert board.kept == []
