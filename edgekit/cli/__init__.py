@@ -58,9 +58,15 @@ VERBS: dict[str, Verb] = {
         Verb(
             "finish", "edgekit.cli.finish", "on the board: build the TensorRT plan and self-test it"
         ),
+        Verb("count", "edgekit.cli.count", "MACs, FLOPs and memory of a model, layer by layer"),
         Verb("run", "edgekit.cli.run", "classify an image, or run tensors, with a bundle"),
         Verb("profile", "edgekit.cli.profile", "measure a bundle: latency, memory, time per layer"),
-        Verb("check", "edgekit.cli.check", "a gate for CI: in its budget, and no worse than before"),
+        Verb(
+            "check", "edgekit.cli.check", "a gate for CI: in its budget, and no worse than before"
+        ),
+        Verb(
+            "report", "edgekit.cli.report", "results as one page of HTML; as Markdown and CSV too"
+        ),
         Verb("doctor", "edgekit.cli.doctor", "what works on this machine and what to install"),
     )
 }

@@ -115,7 +115,7 @@ def _borders(frame: Frame, run: Run, values: Array) -> Iterator[Markup]:
             yield tag("line", class_="border", x1=at, x2=at, y1=4, y2=frame.bottom)
         if len(run.processes) <= _MOST_NAMED:
             name = f"process {number}" if len(run.processes) <= 3 else str(number)
-            yield tag("text", name, x=at, dx=5, y=_LABEL, class_="start faint")
+            yield tag("text", name, x=at, dx=5, y=_LABEL, class_="start")
         done += len(process.samples_ns)
 
 

@@ -74,7 +74,8 @@ def _row(result: ProfileResult, run: Run) -> tuple[str, ...]:
 def _ratios(results: Sequence[ProfileResult]) -> list[str]:
     lines = [
         f"- {safe(result.model)} takes {words.ms(ref.ratio)} times as long as {safe(ref.name)} "
-        f"({words.between(ref.ratio_interval)}; {safe(ref.runtime)}, {words.plural(ref.threads, 'thread')})"
+        f"({words.between(ref.ratio_interval)}; {safe(ref.runtime)}, "
+        f"{words.plural(ref.threads, 'thread')})"
         for result in results
         for ref in result.references
     ]

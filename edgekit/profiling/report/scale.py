@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _STEPS = (1, 2, 2.5, 5, 10)
+_LEAST_ROOM = 1e-9  # nothing that is drawn here is known so finely
 LOG_FROM = 6.0  # a spike beyond so many times the lowest value would flatten a linear axis
 
 
@@ -44,7 +45,7 @@ def spanning(values: Iterable[float], *, zero: bool = False, log: bool | None = 
         low, high = max(low, 1e-12), max(high, 1e-12)
         return Scale(low / 1.15, high * 1.15, log=True)
     low = min(0.0, low) if zero else low
-    room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    room = max(0.06 * (high - low) or abs(high) * 0.1 or 1.0, _LEAST_ROOM)
     return Scale(low if zero else max(low - room, min(0.0, low)), high + room)
 
 

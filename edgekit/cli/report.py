@@ -1,0 +1,200 @@
+"""``edgekit report``: results of ``edgekit profile`` as one page, and as Markdown and CSV.
+
+    results -> read and checked -> comparable? -> everything is drawn -> everything is written
+
+Nothing is written before all that can be refused has been: an output that exists, a result that
+is none, environments that differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.cli.arguments import path
+from edgekit.cli.console import Console, size_text
+from edgekit.errors import EdgekitError, OutputExistsError, UsageError
+
+if TYPE_CHECKING:
+    from edgekit.profiling.result import ProfileResult
+
+_DEFAULT = Path("report.html")
+_STDOUT = Path("-")
+_MOST_NAMED = 6  # differences in an error line; the page has them all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
+    parser.add_argument(
+        "results", nargs="+", type=path, metavar="RESULT", help="a file of edgekit profile"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        metavar="FILE",
+        help=f"the page (default: ./{_DEFAULT}, unless only --markdown or --csv is asked for)",
+    )
+    parser.add_argument(
+        "--markdown", type=path, metavar="FILE", help="a short table for a README; - prints it"
+    )
+    parser.add_argument("--csv", type=path, metavar="FILE", help="one row a run; - prints them")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace files that are there; put unlike environments on one page, which says so",
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Read all, draw all, write all; then say what was found and where it is."""
+    from edgekit.profiling.budget import read_result
+    from edgekit.profiling.report import csv_report, html_report, markdown_report
+
+    outputs = _outputs(arguments)
+    results = {name: read_result(name) for name in _once(arguments.results)}
+    unlike = _unlike(results, force=arguments.force)
+    for line in unlike:
+        console.warn(f"unlike environments: {line}")
+    found = tuple(results.values())
+    drawers = {
+        "html": lambda: html_report(found, unlike=unlike),
+        "markdown": lambda: markdown_report(found, unlike=unlike),
+        "csv": lambda: csv_report(found),
+    }
+    drawn = {kind: drawers[kind]() for kind in outputs}
+    for kind, text in drawn.items():
+        if outputs[kind] == _STDOUT:
+            console.print(text.replace("\r\n", "\n").rstrip("\n"))
+        else:
+            _write(outputs[kind], text, force=arguments.force)
+    _tell(console, results, unlike, outputs)
+
+
+def _outputs(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Where each form goes; refused before anything is read where it cannot go there."""
+    asked = {"html": arguments.output, "markdown": arguments.markdown, "csv": arguments.csv}
+    outputs = {kind: target for kind, target in asked.items() if target is not None}
+    outputs = outputs or {"html": _DEFAULT}
+    printed = [kind for kind, target in outputs.items() if target == _STDOUT]
+    if "html" in printed:
+        raise UsageError("the page is a file: give -o FILE")
+    if printed and (arguments.json or len(printed) > 1):
+        raise UsageError("stdout takes one document: of --json, --markdown - and --csv - give one")
+    inputs = {os.path.realpath(name) for name in arguments.results}
+    taken: set[str] = set()
+    for target in (target for target in outputs.values() if target != _STDOUT):
+        _check_output(target, inputs, taken, force=arguments.force)
+        taken.add(os.path.realpath(target))
+    return outputs
+
+
+def _check_output(target: Path, inputs: set[str], taken: set[str], *, force: bool) -> None:
+    real = os.path.realpath(target)
+    if real in inputs:
+        raise UsageError(f"{str(target)!r} is a result that is read: give another file to write")
+    if real in taken:
+        raise UsageError(f"{str(target)!r} is named for two outputs: give each its own file")
+    if target.is_dir():
+        raise UsageError(f"{str(target)!r} is a folder: give a file to write")
+    if os.path.lexists(target) and not force:
+        raise OutputExistsError(f"{str(target)!r} exists: give --force to replace it")
+
+
+def _once(names: Sequence[Path]) -> list[Path]:
+    """Each file once, however often and by which way it was named."""
+    return list({os.path.realpath(name): name for name in reversed(names)}.values())[::-1]
+
+
+def _unlike(results: Mapping[Path, ProfileResult], *, force: bool) -> tuple[str, ...]:
+    """What differs from the environment of the first result, by file."""
+    from edgekit.profiling.compare import differences
+
+    (first_name, first), *others = results.items()
+    lines = []
+    for name, other in others:
+        found = differences(first, other)
+        if found and not force:
+            more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+            raise UsageError(
+                f"{first_name} and {name} were measured in unlike environments "
+                f"({'; '.join(found[:_MOST_NAMED])}{more}): "
+                "report them apart, or give --force for one page that says so"
+            )
+        lines += [f"{first_name.name} / {name.name}: {text}" for text in found]
+    return tuple(lines)
+
+
+def _write(target: Path, text: str, *, force: bool) -> None:
+    """Beside the target and then into its place: there is never half a file."""
+    target = Path(os.path.realpath(target))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".report-", dir=target.parent)
+    except OSError as error:
+        raise EdgekitError(f"cannot write {str(target)!r}: {error.strerror or error}") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        _place(Path(name), target, force=force)
+    except FileExistsError:  # made while the page was drawn
+        raise OutputExistsError(f"{str(target)!r} exists: give --force to replace it") from None
+    except OSError as error:
+        raise EdgekitError(f"cannot write {str(target)!r}: {error.strerror or error}") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _place(new: Path, target: Path, *, force: bool) -> None:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    new.chmod(0o666 & ~umask)  # mkstemp gives it to its owner alone
+    if force:
+        new.replace(target)
+    else:
+        os.link(new, target)  # fails where a rename would replace
+
+
+def _tell(
+    console: Console,
+    results: Mapping[Path, ProfileResult],
+    unlike: Sequence[str],
+    outputs: Mapping[str, Path],
+) -> None:
+    from edgekit.profiling.report import words
+
+    files = {kind: target for kind, target in outputs.items() if target != _STDOUT}
+    console.document(
+        {
+            "files": {kind: str(target) for kind, target in files.items()},
+            "unlike_environments": list(unlike),
+            "results": [_document(name, result) for name, result in results.items()],
+        }
+    )
+    if len(files) < len(outputs):
+        return  # what was printed is the result, and nothing else
+    for result in results.values():
+        console.paragraph(words.sentence(result))
+    console.print()
+    for target in files.values():
+        console.print(f"{target}  {size_text(target.stat().st_size)}")
+    if "html" in files:
+        console.next(f"xdg-open {shlex.quote(str(files['html']))}")
+
+
+def _document(name: Path, result: ProfileResult) -> dict[str, object]:
+    from edgekit.profiling.report import words
+
+    return {
+        "file": str(name),
+        "model": result.model,
+        "verdict": result.verdict,
+        "complete": result.complete,
+        "runs": len(result.runs),
+        "sentence": words.sentence(result),
+    }
