@@ -1,5 +1,6 @@
 # make demo    everything end to end on a photograph, from a fresh machine
 # make test    everything that must hold before a change lands
+# make test-arm  the same on an emulated AArch64 board, where root, QEMU and a network allow it
 # make bench   the measured figures of README.md and docs
 # make clean   remove what these made (not the bundles you exported elsewhere)
 
@@ -17,13 +18,17 @@ BENCHES = import_time export_time run_overhead graph_forms
 # Our TFLite files beside onnx2tf's, where that is installed apart: make bench ONNX2TF=PATH
 ONNX2TF ?=
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test test-arm lint types bench clean
 
 demo: $(VENV)/.user
 	$(BIN)/python examples/demo.py
 
 test: lint types
 	$(BIN)/python -m pytest -q -n 2
+
+# Says why where it cannot run. What it makes is kept in EDGEKIT_ARM_ROOT (~/.cache/edgekit-arm).
+test-arm: $(VENV)/.dev
+	$(BIN)/python -m tests.arm.run
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

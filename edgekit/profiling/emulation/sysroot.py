@@ -148,7 +148,7 @@ def _is_aarch64(path: Path) -> bool:
             head = file.read(20)
     except OSError:
         return False
-    return head[:6] == b"\x7fELF\x02\x01" and struct.unpack("<H", head[18:20])[0] == _AARCH64
+    return head[:6] == b"\x7fELF\x02\x01" and head[18:] == struct.pack("<H", _AARCH64)
 
 
 def _package_folders(root: Path, python: str) -> Iterator[Path]:
