@@ -40,12 +40,12 @@ def test_an_outlier_stays_in_the_maximum_and_the_mean():
 
 def test_equal_samples_have_an_interval_without_width():
     summary = summarise([[2_000_000] * 50] * 3)
-    assert summary.p50_interval_ms == (2, 2)
-    assert summary.p90_interval_ms == (2, 2)
+    assert summary.p50_interval_ms == (2.0, 2.0)
+    assert summary.p90_interval_ms == (2.0, 2.0)
 
 
 def test_one_sample_is_enough():
-    assert summarise([[7_000_000]]).p50_interval_ms == (7, 7)
+    assert summarise([[7_000_000]]).p50_interval_ms == (7.0, 7.0)
 
 
 def test_the_same_samples_have_the_same_interval():
