@@ -45,6 +45,7 @@ from edgekit.runtimes import RUNTIMES
 from edgekit.targets import TARGETS
 
 MAX_BUDGET_BYTES = 64 << 10
+MAX_LINE = 1000  # tomllib takes time squared for a key of many parts
 
 STATIC, TIME, MEMORY, INSTRUCTIONS = "static", "time", "memory", "instructions"
 OK, OVER, NOT_MEASURED = "ok", "over", "not measured"
@@ -193,12 +194,17 @@ def _read(path: Path) -> str:
             data = stream.read(MAX_BUDGET_BYTES + 1)
         if len(data) > MAX_BUDGET_BYTES:
             raise UsageError(f"{path.name} has more than {MAX_BUDGET_BYTES} bytes: no budget has")
-        return data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path.name} is not UTF-8, as TOML is: {error}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read the budget {str(path)!r}: {reason}") from None
+    if max(map(len, text.split("\n"))) > MAX_LINE:
+        raise UsageError(
+            f"{path.name} has a line of more than {MAX_LINE} characters: no budget has"
+        )
+    return text
 
 
 def _toml(text: str) -> dict[str, Any]:
