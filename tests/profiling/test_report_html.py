@@ -172,7 +172,7 @@ def test_what_limits_the_figures_is_said_at_the_top():
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ("starts", "Cold start: not measured"),
+        ("starts", "Cold start: not measured."),
         ("layers", "Times per layer: not measured"),
         ("memory", "Memory: not measured"),
         ("sustained", "A sustained run: not measured"),
@@ -195,7 +195,7 @@ def test_what_was_measured_is_not_called_missing():
 def test_a_runtime_without_layers_says_why():
     none = LayerRun("litert", 1, "", "LiteRT gives no time per operator", 0, None, None, ())
     text = Page(html_report([samples.result(layers=(none,))])).text
-    assert "Times per layer: not measured: LiteRT gives no time per operator." in text
+    assert "Times per layer: not measured; LiteRT gives no time per operator." in text
 
 
 def test_layers_say_where_time_and_macs_disagree():

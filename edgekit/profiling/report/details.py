@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from edgekit.profiling.report import charts, words
 from edgekit.profiling.report.html import Child, Markup, join, tag
-from edgekit.profiling.report.parts import absent, badge, columns, section, table
+from edgekit.profiling.report.parts import Missing, absent, badge, columns, section, table
 from edgekit.profiling.result import (
     ColdStart,
     Instructions,
@@ -26,7 +26,7 @@ _MOST_SERIES = 20  # sensors' curves are large
 def latency(result: ProfileResult, anchor: str, columns_each: int, most: int) -> Markup:
     """Distribution and time series of each of the first ``most`` runs."""
     if not result.runs:
-        return section("Latency", anchor, absent("Latency"), level=3)
+        return section("Latency", anchor, absent(Missing("Latency")), level=3)
     cards = (_card(run, columns_each) for run in result.runs[:most])
     left = len(result.runs) - most
     more = f"The charts of {words.plural(left, 'further run')} are left out." if left > 0 else ""
@@ -70,11 +70,11 @@ def _small_print(run: Run) -> Markup:
     return join((reasons, tag("p", text, class_="note")))
 
 
-def cold_starts(result: ProfileResult, anchor: str) -> Markup:
+def cold_starts(result: ProfileResult, anchor: str) -> Markup | Missing:
     """From the start of a fresh process to its first answer."""
     title = "Cold start"
     if not result.starts:
-        return section(title, anchor, absent(title), level=3)
+        return Missing(title)
     groups = _grouped(result.starts)
     heads = columns(
         "runtime", "#threads", "#processes", "#import ms", "#load ms", "#first inference ms",
@@ -106,13 +106,12 @@ def _start_row(key: tuple[str, int], group: Sequence[ColdStart]) -> Sequence[Chi
     return (*key, len(group), *(words.ms(median(part)) for part in parts))
 
 
-def pacing(result: ProfileResult, anchor: str) -> Markup:
+def pacing(result: ProfileResult, anchor: str) -> Markup | Missing:
     """The same run back-to-back and at a fixed rate."""
     title = "Paced and back-to-back"
     pairs = list(_pairs(result.runs))
     if not pairs:
-        how = "--pace 30 also measures at 30 inferences per second"
-        return section(title, anchor, absent("A fixed pace", how), level=3)
+        return Missing("A fixed pace", "--pace 30 also measures at 30 inferences per second")
     heads = columns(
         "runtime", "#threads", "scope", "pace", "#p50 ms", "#p90 ms", "#back-to-back p50 ms",
         "#back-to-back p90 ms", "#p50 ratio",
@@ -138,12 +137,11 @@ def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
             yield run, other
 
 
-def long_runs(result: ProfileResult, anchor: str) -> Markup:
+def long_runs(result: ProfileResult, anchor: str) -> Markup | Missing:
     """Back-to-back for as long as was asked: where it throttles, what an inference costs."""
     title = "Sustained"
     if not result.sustained:
-        how = "--sustain 60 runs back-to-back for a minute"
-        return section(title, anchor, absent("A sustained run", how), level=3)
+        return Missing("A sustained run", "--sustain 60 runs back-to-back for a minute")
     drawn = (_long_run(run) for run in result.sustained[:_MOST_SERIES])
     return section(title, anchor, drawn, level=3)
 
@@ -168,11 +166,11 @@ def _long_run(run: Sustained) -> Markup:
     return join((heading, tag("p", text), tag("div", cards, class_="cards")))
 
 
-def memory(result: ProfileResult, anchor: str) -> Markup:
+def memory(result: ProfileResult, anchor: str) -> Markup | Missing:
     """Resident set of separate processes."""
     title = "Memory"
     if not result.memory:
-        return section(title, anchor, absent(title), level=3)
+        return Missing(title)
     heads = columns(
         "runtime", "#threads", "#runtime imported", "#model loaded", "#peak until loaded",
         "#peak in use", "#model's own at peak", "#on the device", "how",
@@ -188,12 +186,11 @@ def _memory_row(one: Memory) -> Sequence[Child]:
     return (one.runtime, one.threads, *map(words.size, sizes), device, one.note)
 
 
-def instructions(result: ProfileResult, anchor: str) -> Markup:
+def instructions(result: ProfileResult, anchor: str) -> Markup | Missing:
     """Executed by an emulated core: a count."""
     title = "Instructions of an emulated core"
     if not result.instructions:
-        how = "--emulate cortex-a72 counts them"
-        return section(title, anchor, absent("Instructions", how), level=3)
+        return Missing("Instructions", "--emulate cortex-a72 counts them")
     heads = columns(
         "core", "runtime", "#threads", "#instructions per inference", "#repetitions", "#spread",
         "emulator",

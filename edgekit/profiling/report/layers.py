@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from edgekit.profiling.report import layer_charts, words
 from edgekit.profiling.report.html import Child, Markup, tag
-from edgekit.profiling.report.parts import absent, columns, folded, section, table
+from edgekit.profiling.report.parts import Missing, absent, columns, folded, section, table
 from edgekit.profiling.report.plot import percent
 from edgekit.profiling.result import LayerRun, LayerTime, ProfileResult
 
 _SLOWEST = 12  # that are shown at once; the others are folded below them
 
 
-def layers(result: ProfileResult, anchor: str) -> Markup:
+def layers(result: ProfileResult, anchor: str) -> Markup | Missing:
     """Each runtime's instrumented run, or why it has none."""
     title = "Layers: time beside MACs"
     if not result.layers:
-        return section(title, anchor, absent("Times per layer"), level=3)
+        return Missing("Times per layer")
     return section(title, anchor, (_one(run) for run in result.layers[:20]), level=3)
 
 
@@ -25,7 +25,7 @@ def _one(run: LayerRun) -> Markup:
     heading = tag("h4", f"{run.runtime}, {words.plural(run.threads, 'thread')}")
     if not run.layers:
         why = run.note or "the runtime offers none"
-        return tag("div", heading, absent("Times per layer", why))
+        return tag("div", heading, absent(Missing("Times per layer", why)))
     return tag(
         "div",
         heading,
@@ -142,5 +142,5 @@ def _bars(time: float, macs: float, high: float) -> Markup:
 def _roofline(run: LayerRun) -> Markup:
     drawn = layer_charts.roofline(run)
     if drawn is None:
-        return absent("Roofline", "the bytes that each layer moves are not known")
+        return absent(Missing("Roofline", "the bytes that each layer moves are not known"))
     return tag("div", drawn, class_="card")

@@ -41,7 +41,7 @@ def _title(result: ProfileResult) -> Markup:
     before, _, _ = rest.rpartition(run.verdict)
     return join(
         (
-            tag("h1", result.model, " takes ", figure),
+            tag("h1", words.short(result.model), " takes ", figure),
             tag("p", before, badge(run.verdict), class_="lead"),
         )
     )
@@ -77,7 +77,9 @@ def _limits(results: Results, unlike: Sequence[str]) -> Iterator[Markup]:
     if any(not result.complete for result in results):
         yield callout("warning", "Incomplete.", INCOMPLETE)
     for result in results:
-        yield from _doubts(result, of=f" of {result.model}" if len(results) > 1 else "")
+        yield from _doubts(
+            result, of=f" of {words.short(result.model)}" if len(results) > 1 else ""
+        )
     if any(result.facts.random_weights for result in results):
         yield callout("info", "Random weights.", RANDOM_WEIGHTS)
     if any(result.preset == "quick" for result in results):
@@ -193,14 +195,14 @@ def references(results: Results) -> Markup:
 
 def compared(result: ProfileResult, ref: Reference) -> str:
     """``M1: 51.4 % at X ms; on this machine MobileNetV2-0.5 @ 96, 51.2 %, takes Y ms``."""
-    top = words.accuracy(result)
-    own = f", {top}," if top else ""
-    its = f", {ref.accuracy}," if ref.accuracy else ""
+    top, its = words.accuracy(result), ref.accuracy
+    model, name = words.short(result.model), words.short(ref.name)
     return (
-        f"{result.model}{own} takes {words.ms(ref.model_p50_ms)} ms; on this machine "
-        f"{ref.name}{its} takes {words.ms(ref.p50_ms)} ms: {result.model} needs "
-        f"{words.ms(ref.ratio)} times its time ({words.between(ref.ratio_interval)}), "
-        f"with {ref.runtime}, {words.plural(ref.threads, 'thread')}."
+        f"{model}{f', {words.short(top)},' if top else ''} takes {words.ms(ref.model_p50_ms)} ms; "
+        f"on this machine {name}{f', {words.short(its)},' if its else ''} takes "
+        f"{words.ms(ref.p50_ms)} ms: {model} needs {words.ms(ref.ratio)} times its time "
+        f"({words.between(ref.ratio_interval)}), with {words.short(ref.runtime)}, "
+        f"{words.plural(ref.threads, 'thread')}."
     )
 
 

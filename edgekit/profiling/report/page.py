@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgekit.profiling.report import details, layers, overview, surroundings, words
 from edgekit.profiling.report.html import Markup, tag
-from edgekit.profiling.report.parts import callout
+from edgekit.profiling.report.parts import Missing, bullets, callout, missing_text, section
 from edgekit.profiling.result import ProfileResult
 
 _PIXELS = 60_000  # columns of all time series together: about 1.2 MB of page
@@ -20,7 +20,7 @@ _MOST_COLUMNS, _LEAST_COLUMNS = 320, 40
 _MOST_RUNS = 40  # of one result whose charts are drawn
 _MOST_RESULTS = 40  # that are shown in detail
 
-Part = Callable[[ProfileResult, str], Markup]
+Part = Callable[[ProfileResult, str], Markup | Missing]
 
 # Title in the contents, and what draws it; latency is drawn apart: it needs the page's budget.
 _PARTS: tuple[tuple[str, Part], ...] = (
@@ -99,9 +99,12 @@ def _numbered(results: Sequence[ProfileResult]) -> list[tuple[int, ProfileResult
 def _contents(results: Sequence[ProfileResult]) -> Markup:
     links = [("figures", "figures"), ("known networks", "references")]
     if len(results) == 1:
-        links += [("latency", "r1-latency"), *((t, _anchor(1, t)) for t, _ in _PARTS)]
+        drawn, _ = _parts(1, results[0])
+        links += [("latency", "r1-latency"), *((title, _anchor(1, title)) for title in drawn)]
     else:
-        links += [(result.model, f"r{number}") for number, result in _numbered(results)]
+        links += [
+            (words.short(result.model), f"r{number}") for number, result in _numbered(results)
+        ]
     links.append(("what the words mean", "words"))
     items = (tag("li", tag("a", title, href=f"#{anchor}")) for title, anchor in links)
     return tag("nav", tag("ul", items), aria_label="Contents")
@@ -112,12 +115,25 @@ def _anchor(number: int, title: str) -> str:
     return f"r{number}-{title.replace(' ', '-')}"
 
 
+def _parts(number: int, result: ProfileResult) -> tuple[dict[str, Markup], list[Missing]]:
+    """What there is of a result, by title, and what is missing."""
+    made = [(title, draw(result, _anchor(number, title))) for title, draw in _PARTS]
+    drawn = {title: part for title, part in made if not isinstance(part, Missing)}
+    return drawn, [part for _, part in made if isinstance(part, Missing)]
+
+
 def _result(number: int, result: ProfileResult, columns_each: int) -> Markup:
+    drawn, missing = _parts(number, result)
     return tag(
         "section",
-        tag("h2", f"{result.model} on {words.place(result)}"),
+        tag("h2", f"{words.short(result.model)} on {words.place(result)}"),
         details.latency(result, f"r{number}-latency", columns_each, _MOST_RUNS),
-        (draw(result, _anchor(number, title)) for title, draw in _PARTS),
+        drawn.values(),
+        _not_measured(f"r{number}-missing", missing) if missing else None,
         class_="result",
         id=f"r{number}",
     )
+
+
+def _not_measured(anchor: str, missing: Sequence[Missing]) -> Markup:
+    return section("Not measured", anchor, bullets(map(missing_text, missing)), level=3)

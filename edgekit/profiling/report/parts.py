@@ -17,6 +17,14 @@ _SIGNS = {STABLE: "●", NOISY: "▲", THROTTLED: "▼", CONTENDED: "◆"}  # no
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A part of the report that was not measured, and how it is."""
+
+    what: str
+    how: str = ""
+
+
+@dataclass(frozen=True)
 class Column:
     """Of a table. ``number``: set flush right; ``row``: its cells name their rows."""
 
@@ -99,10 +107,15 @@ def section(title: str, anchor: str, *content: Child, level: int = 2) -> Markup:
     return tag("section", tag(f"h{level}", title), *content, id=anchor)
 
 
-def absent(what: str, how: str = "") -> Markup:
+def absent(missing: Missing) -> Markup:
     """What is not there is said."""
-    tail = f": {how}" if how else ""
-    return tag("p", f"{what}: {words.NOT_MEASURED}{tail}.", class_="absent")
+    return tag("p", missing_text(missing), class_="absent")
+
+
+def missing_text(missing: Missing) -> str:
+    """``A fixed pace: not measured; --pace 30 does``."""
+    tail = f"; {missing.how}" if missing.how else ""
+    return f"{missing.what}: {words.NOT_MEASURED}{tail}."
 
 
 def code(text: str) -> Markup:

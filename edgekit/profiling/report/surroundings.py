@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from edgekit.profiling.report import words
 from edgekit.profiling.report.html import Child, Markup, tag
 from edgekit.profiling.report.parts import (
+    Missing,
     absent,
     badge,
     bullets,
@@ -96,9 +97,9 @@ def _states(result: ProfileResult) -> Markup:
     before, after = result.environment.before, result.environment.after
     rows = list(_state_rows(before, after))
     if not rows:
-        return absent("The state of the machine", "it tells nothing")
+        return absent(Missing("The state of the machine", "it tells nothing"))
     drawn = table("State before and after", columns("what", "before", "after", "changed"), rows)
-    missing = None if after is not None else absent("The state afterwards")
+    missing = None if after is not None else absent(Missing("The state afterwards"))
     return tag("div", drawn, missing)
 
 

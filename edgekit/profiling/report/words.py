@@ -19,6 +19,7 @@ from edgekit.profiling.result import (
 )
 
 NOT_MEASURED = "not measured"
+_LONGEST_NAME = 64
 
 SCOPE_WORDS = {
     ENGINE: "the engine's own call, on tensors already in place",
@@ -88,19 +89,24 @@ def pace(run: Run) -> str:
 
 def label(run: Run) -> str:
     """What tells one run of a result from the others."""
-    return f"{run.runtime}, {plural(run.threads, 'thread')}, {run.scope}, {pace(run)}"
+    return f"{short(run.runtime)}, {plural(run.threads, 'thread')}, {run.scope}, {pace(run)}"
+
+
+def short(name: str) -> str:
+    """A name that leaves room for the rest of its sentence."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def machine(of: Machine) -> str:
     """The machine by the name people call it."""
-    name = of.board or of.cpu or of.architecture or "an unknown machine"
-    return f"{name}, virtual ({of.virtual})" if of.virtual else name
+    name = short(of.board or of.cpu or of.architecture or "an unknown machine")
+    return f"{name}, virtual ({short(of.virtual)})" if of.virtual else name
 
 
 def place(result: ProfileResult) -> str:
     """The machine, and the host it was reached by if it was another."""
     name = machine(result.environment.machine)
-    return name if result.device in ("", "local") else f"{name} ({result.device})"
+    return name if result.device in ("", "local") else f"{name} ({short(result.device)})"
 
 
 def headline(result: ProfileResult) -> Run | None:
@@ -122,15 +128,15 @@ def sentence(result: ProfileResult) -> str:
     """The one sentence a person can repeat."""
     run = headline(result)
     if run is None:
-        return f"{result.model}: no latency was measured on {place(result)}."
-    return f"{result.model} takes {ms(run.p50_ms)} ms {circumstances(result, run)}"
+        return f"{short(result.model)}: no latency was measured on {place(result)}."
+    return f"{short(result.model)} takes {ms(run.p50_ms)} ms {circumstances(result, run)}"
 
 
 def circumstances(result: ProfileResult, run: Run) -> str:
     """The rest of the sentence: interval, machine, runtime, threads and verdict."""
     return (
         f"(p50, 95 % interval {between(run.p50_interval_ms)}) on {place(result)} "
-        f"with {run.runtime}, {plural(run.threads, 'thread')}; measurement: {run.verdict}."
+        f"with {short(run.runtime)}, {plural(run.threads, 'thread')}; measurement: {run.verdict}."
     )
 
 
