@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekit.errors import GraphError
+from edgekit.export.counting import count_zoo
 from edgekit.export.trace import trace
+from edgekit.models.checkpoint import build_network
+from edgekit.models.micronet import DynamicShiftMax
+from edgekit.models.mobilenetv3 import SqueezeExcite
+from edgekit.models.zoo import VARIANTS, get_variant
 from edgekit.profiling.counts import Counts, count_graph
 
 
@@ -31,14 +40,39 @@ class Attention(nn.Module):
         return torch.softmax(x @ x.transpose(1, 2), -1) @ x
 
 
+class Batched(nn.Module):
+    """A batched matrix product with a constant."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(x, self.weight)
+
+
+class Broadcast(Batched):
+    """(B, H, N, K) @ (K, M): one matrix for all."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight
+
+
 NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "dense": (nn.Conv2d(3, 8, 3, stride=2, padding=1), (1, 3, 17, 19)),
     "grouped": (nn.Conv2d(8, 12, (3, 1), groups=4), (1, 8, 9, 9)),
     "depthwise with multiplier": (nn.Conv2d(8, 16, 5, groups=8), (1, 8, 9, 9)),
+    "dilated": (nn.Conv2d(3, 4, 3, dilation=2, padding=2), (2, 3, 11, 10)),
     "conv1d": (nn.Conv1d(4, 6, 3), (1, 4, 20)),
+    "conv3d": (nn.Conv3d(2, 4, (1, 3, 2), groups=2), (1, 2, 4, 5, 6)),
     "transposed": (nn.ConvTranspose2d(6, 4, 3, stride=2), (1, 6, 5, 5)),
+    "transposed in groups": (nn.ConvTranspose2d(6, 4, 3, groups=2), (1, 6, 5, 5)),
+    "transposed 1d": (nn.ConvTranspose1d(3, 5, 4, stride=3), (1, 3, 7)),
     "linear": (nn.Linear(7, 5), (1, 7)),
     "linear on a sequence": (nn.Linear(7, 5), (1, 11, 7)),
+    "linear without a bias": (nn.Linear(7, 5, bias=False), (3, 7)),
+    "batched matrix product": (Batched(3, 6, 4), (3, 5, 6)),
+    "one matrix for all": (Broadcast(6, 4), (2, 3, 5, 6)),
     "gate": (Gate(6), (1, 6, 8, 8)),
     "attention": (Attention(), (1, 10, 16)),
 }
@@ -49,14 +83,105 @@ def _count(module: nn.Module, shape: tuple[int, ...]) -> Counts:
     return count_graph(graph)
 
 
+def _flops(module: nn.Module, shape: tuple[int, ...]) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module.eval()(torch.randn(shape))
+    return counter.get_total_flops()
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_macs_equal_half_of_torchs_flops(name: str) -> None:
     module, shape = NETWORKS[name]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module.eval()(torch.randn(shape))
     counts = _count(module, shape)
     assert counts.macs > 0
-    assert 2 * counts.macs == counter.get_total_flops()
+    assert 2 * counts.macs == _flops(module, shape)
+
+
+def _convolution(draw: st.DrawFn) -> tuple[nn.Module, int]:
+    groups = draw(st.sampled_from([1, 2, 3]))
+    width_in, width_out = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
+    kernel = draw(st.sampled_from([1, 2, 3, (3, 1), (1, 5)]))
+    options = {"stride": draw(st.integers(1, 2)), "padding": 2, "groups": groups}
+    kind = draw(st.sampled_from([nn.Conv2d, nn.ConvTranspose2d]))
+    return kind(width_in, width_out, kernel, **options), width_in
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_any_convolution_and_head_equal_torchs_count(data: st.DataObject) -> None:
+    first, width = _convolution(data.draw)
+    size = data.draw(st.integers(5, 9))
+    shape = (data.draw(st.integers(1, 2)), width, size, data.draw(st.integers(5, 9)))
+    elements = first(torch.zeros(shape)).flatten(1).shape[1]
+    module = nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(elements, 3))
+    assert 2 * _count(module, shape).macs == _flops(module, shape)
+
+
+# ---- the zoo ---------------------------------------------------------------------------------
+
+# By hand from the layer lists, and what MicroNet's authors count: at 224 x 224.
+SHIFT_MAX = {
+    "micronet-m0": 605_248,
+    "micronet-m1": 805_952,
+    "micronet-m2": 2_405_312,
+    "micronet-m3": 2_571_520,
+}
+
+
+def _products(module: nn.Module, size: int) -> tuple[int, int]:
+    """FLOPs by torch, and products of coefficients and maps by the modules that make them."""
+    products: list[int] = []
+
+    def shift_max(part: nn.Module, _: object, output: torch.Tensor) -> None:
+        products.append(2 * int(part.branches) * output.numel())
+
+    def squeeze(_: nn.Module, __: object, output: torch.Tensor) -> None:
+        products.append(output.numel())
+
+    for part in module.modules():
+        if isinstance(part, DynamicShiftMax):
+            part.register_forward_hook(shift_max)
+        if isinstance(part, SqueezeExcite):
+            part.register_forward_hook(squeeze)
+    return _flops(module, (1, 3, size, size)), sum(products)
+
+
+def test_the_zoo_is_all_here() -> None:
+    assert len(VARIANTS) == 10
+    assert set(SHIFT_MAX) <= set(VARIANTS)
+
+
+@pytest.mark.parametrize("model_id", VARIANTS)
+def test_the_zoo_at_a_size_where_maps_shrink_to_one_pixel(model_id: str) -> None:
+    """32 pixels: the last maps are 1 x 1, where shapes tell no coefficient from its map."""
+    counts = count_zoo(model_id, image_size=32).counts
+    flops, products = _products(build_network(get_variant(model_id), None, 32), 32)
+    assert 2 * counts.macs == flops
+    assert counts.elementwise_multiplies == products
+    assert (products == 0) == (get_variant(model_id).family == "mobilenetv2")
+    assert counts.params == get_variant(model_id).params
+    assert counts.missing == ()
+
+
+@pytest.mark.parametrize("model_id", SHIFT_MAX)
+def test_the_zoo_as_published(model_id: str) -> None:
+    row, counts = get_variant(model_id), count_zoo(model_id).counts
+    assert counts.elementwise_multiplies == SHIFT_MAX[model_id] == row.elementwise_multiplies
+    assert (counts.params, counts.macs, counts.madds) == (row.params, row.macs, row.madds)
+    assert counts.flops == 2 * row.macs + SHIFT_MAX[model_id] == row.flops
+    (activation,) = [row for row in counts.apart if row.kind == "activation"]
+    assert (activation.op_type, activation.nodes) == ("HardSwish", 3)  # of the head, apart
+
+
+def test_other_sizes_of_a_zoo_network_are_counted() -> None:
+    counted = count_zoo("micronet-m0", num_classes=7, image_size=64)
+    assert counted.input_shapes == {"image": (1, 3, 64, 64)}
+    assert counted.counts.elementwise_multiplies == 605_248 * 64**2 // 224**2
+    assert counted.counts.layers[-1].output_shape == (1, 7)
+    assert counted.counts.params == 1_019_590 - (640 + 1 + 2) * (1000 - 7)
+
+
+# ---- what a count says -----------------------------------------------------------------------
 
 
 def test_gate_products_are_counted_apart() -> None:
@@ -69,16 +194,42 @@ def test_gate_products_are_counted_apart() -> None:
 
 def test_params_are_those_of_torch() -> None:
     module, shape = NETWORKS["grouped"]
-    assert _count(module, shape).params == sum(p.numel() for p in module.parameters())
+    counts = _count(module, shape)
+    assert counts.params == sum(p.numel() for p in module.parameters())
+    assert counts.layers[0].params == counts.params
+    assert counts.weight_bytes == 4 * counts.params
 
 
 def test_layers_name_their_place_and_sum_to_the_total() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1))
     counts = _count(module, (1, 3, 4, 4))
     assert [layer.op_type for layer in counts.layers] == ["Conv", "Conv"]
+    assert [node.op_type for node in counts.nodes] == ["Conv", "Relu", "Conv"]
+    assert [node.scope for node in counts.nodes] == ["0", "1", "2"]
     assert sum(layer.macs for layer in counts.layers) == counts.macs == 16 * (12 + 20)
     assert counts.layers[1].output_shape == (1, 5, 4, 4)
-    assert counts.layers[1].scope == "2"
+
+
+def test_bytes_are_those_of_weights_and_maps() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1))
+    counts = _count(module, (1, 3, 4, 4))
+    first = counts.nodes[0]
+    assert (first.weight_bytes, first.input_bytes, first.output_bytes) == (64, 192, 256)
+    assert first.bytes_moved == 512
+    assert counts.weight_bytes == 4 * (16 + 25)
+    moved = 4 * 16 * (3 + 4 + 4 + 4 + 4 + 5)
+    assert counts.activation_bytes == moved
+    assert counts.intensity == pytest.approx(counts.flops / (moved + 164))
+
+
+def test_operator_types_sum_to_the_total() -> None:
+    counts = _count(*NETWORKS["gate"])
+    rows = {row.op_type: row for row in counts.by_type}
+    assert next(iter(rows)) == "Gemm"
+    assert rows["Mul"].elementwise_multiplies == 384
+    assert sum(row.macs for row in counts.by_type) == counts.macs
+    assert sum(row.nodes for row in counts.by_type) == len(counts.nodes)
+    assert sum(row.weight_bytes for row in counts.by_type) == counts.weight_bytes
 
 
 def test_what_is_not_counted_is_listed() -> None:
@@ -98,6 +249,44 @@ def test_what_makes_the_total_a_lower_bound_is_told_apart() -> None:
     assert count_graph(graph).missing == ("Einsum x1",)
 
 
+@pytest.mark.parametrize(
+    ("transposed", "shapes", "macs"),
+    [
+        ("", ("2,3", "3,4", "2,4"), 24),
+        ("transA = 1", ("3,2", "3,4", "2,4"), 24),
+        ("transB = 1", ("2,3", "4,3", "2,4"), 24),
+        ("transA = 1, transB = 1", ("3,5", "7,3", "5,7"), 105),
+    ],
+)
+def test_gemm_in_every_orientation(transposed: str, shapes: tuple[str, ...], macs: int) -> None:
+    a, b, y = shapes
+    attributes = f"<{transposed}>" if transposed else ""
+    graph = ir.from_onnx_text(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        g (float[{a}] a, float[{b}] b) => (float[{y}] y) {{ y = Gemm{attributes}(a, b) }}"""
+    )
+    assert count_graph(graph).macs == macs
+
+
+@pytest.mark.parametrize(
+    ("shapes", "macs"),
+    [
+        (("2,1,3,4", "5,4,6", "2,5,3,6"), 2 * 5 * 3 * 6 * 4),  # both are broadcast
+        (("4", "4,6", "6"), 24),
+        (("3,4", "4", "3"), 12),
+        (("4", "4", ""), 4),
+    ],
+)
+def test_matmul_broadcasts_as_numpy_does(shapes: tuple[str, ...], macs: int) -> None:
+    a, b, y = (f"float[{shape}]" if shape else "float[]" for shape in shapes)
+    graph = ir.from_onnx_text(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        g ({a} a, {b} b) => ({y} y) {{ y = MatMul(a, b) }}"""
+    )
+    graph.graph.outputs[0].shape = ir.Shape([int(n) for n in shapes[2].split(",") if n])
+    assert count_graph(graph).macs == macs
+
+
 def test_an_unknown_shape_is_an_error_that_names_the_node() -> None:
     graph = trace(nn.Conv2d(3, 4, 1), [torch.randn(1, 3, 4, 4)], ["x"], ["y"], opset=18)
     node = graph.graph[0]
@@ -105,3 +294,51 @@ def test_an_unknown_shape_is_an_error_that_names_the_node() -> None:
     node.outputs[0].shape = ir.Shape([1, "channels", 4, 4])
     with pytest.raises(GraphError, match=r"'the_conv'.*'y' is not known"):
         count_graph(graph)
+
+
+def test_an_unknown_size_beside_the_layers_leaves_the_memory_unknown() -> None:
+    graph = trace(nn.Conv2d(3, 4, 1), [torch.randn(1, 3, 4, 4)], ["x"], ["y"], opset=18)
+    relu = ir.Node("", "NonZero", [graph.graph[0].outputs[0]], name="where")
+    graph.graph.append(relu)
+    counts = count_graph(graph)
+    assert counts.macs == 16 * 12
+    assert counts.peak_activation_bytes is counts.activation_bytes is counts.intensity is None
+
+
+def test_a_name_that_would_rewrite_the_screen_does_not() -> None:
+    graph = trace(nn.Conv2d(3, 4, 1), [torch.randn(1, 3, 4, 4)], ["x"], ["y"], opset=18)
+    graph.graph[0].name = "conv\x1b[2J" + 1000 * "x"
+    (node,) = count_graph(graph).nodes
+    assert node.name.startswith("conv\\x1b[2J")
+    assert len(node.name) < 500
+    assert node.name.isprintable()
+
+
+@pytest.mark.parametrize("scopes", ["[", "(" * 5000, "{1: 2}", "['']", "[1, 2", "print()"])
+def test_foreign_scopes_are_no_scope(scopes: str) -> None:
+    graph = trace(nn.ReLU(), [torch.randn(1, 3)], ["x"], ["y"], opset=18)
+    graph.graph[0].metadata_props["pkg.torch.onnx.name_scopes"] = scopes
+    assert count_graph(graph).nodes[0].scope == ""
+
+
+def test_a_shared_weight_is_the_first_readers() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(torch.relu(self.fc(x)))
+
+    counts = _count(Twice(), (2, 4))
+    assert counts.macs == 2 * 2 * 16
+    assert [layer.params for layer in counts.layers] == [16, 0]
+    assert counts.params == 16
+    assert counts.weight_bytes == 64
+
+
+def test_intensity_is_of_the_bytes_that_are_named() -> None:
+    counts = _count(nn.Linear(8, 16), (1, 8))
+    moved = 4 * (8 * 16 + 16 + 8 + 16)
+    assert counts.intensity is not None
+    assert math.isclose(counts.intensity, 2 * 128 / moved)
