@@ -132,8 +132,8 @@ class Exchange:
 
     def _which_limit(self, passed: float) -> str:
         if passed >= self._limits.total_s:
-            return f"not done after {self._limits.total_s:.0f} s"
-        return f"silent for {self._limits.idle_s:.0f} s"
+            return f"not done after {self._limits.total_s:g} s"
+        return f"silent for {self._limits.idle_s:g} s"
 
     def _move(
         self,

@@ -358,7 +358,7 @@ class _Job:
             "pause_s": self.patience.poll_s,
         }
         limits = Limits(self.patience.idle_s, 14 * 86400.0)
-        for frame in self.device.call("run", asked, limits, on_frame=self._take):
+        for frame in self.device.call("run", asked, limits, on_frame=self._watch):
             lacking = frame.fields.get("lacks")
             if isinstance(lacking, list):  # damaged there, or removed for space
                 self._send([goods for at, goods in enumerate(self.goods) if at in lacking])
@@ -370,6 +370,10 @@ class _Job:
         if handler is not None:
             self.news = self.heard
             handler(self, frame)
+
+    def _watch(self, frame: Frame) -> None:
+        """One frame; refuses a job that lives and gets nowhere."""
+        self._take(frame)
         silent_s = self.patience.silent_s + self.wanted.request.sustain_s
         if self.heard - self.news > silent_s:
             raise _SilentError(

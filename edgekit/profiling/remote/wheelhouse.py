@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from edgekit.profiling.remote.device import BoardFacts
 from edgekit.profiling.remote.frames import printable
 
 # As in pyproject.toml, which a test compares.
-BASE = ("numpy>=1.24", "pillow>=9.1")
+BASE = ("numpy>=1.24", "pillow>=9.1", "tomli>=2.0; python_version < '3.11'")
 RUNTIMES: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime>=1.20",),
     "openvino": ("openvino>=2025.2",),
@@ -92,12 +93,11 @@ def platform_of(facts: BoardFacts) -> Platform:
     if facts.implementation != "cpython":
         raise UsageError(f"--install needs CPython on the board, it has {facts.implementation}")
     architecture = _NARROW.get(facts.machine, facts.machine) if facts.bits == 32 else facts.machine
-    name, _, version = facts.libc.partition(" ")
-    numbers = version.split(".")[:2]
-    if name == "musl":
+    glibc = re.fullmatch(r"glibc ([0-9]{1,2})\.([0-9]{1,2})(\..*)?", facts.libc)
+    if glibc:
+        tags = _glibc_tags(int(glibc[1]), int(glibc[2]), architecture)
+    elif facts.libc == "musl":
         tags = [f"musllinux_1_{minor}_{architecture}" for minor in (2, 1)]
-    elif name == "glibc" and len(numbers) == 2 and all(part.isdigit() for part in numbers):
-        tags = _glibc_tags(int(numbers[0]), int(numbers[1]), architecture)
     else:
         raise UsageError(
             f"--install knows glibc and musl, the board has {facts.libc or 'neither'!r}"
@@ -110,7 +110,7 @@ def platform_of(facts: BoardFacts) -> Platform:
 def _glibc_tags(major: int, minor: int, architecture: str) -> list[str]:
     """Every glibc down to the oldest: with a short list pip falls back to years-old wheels."""
     tags = []
-    for each in range(min(minor, 99), _OLDEST_GLIBC.get(architecture, 17) - 1, -1):
+    for each in range(minor, _OLDEST_GLIBC.get(architecture, 17) - 1, -1):
         tags.append(f"manylinux_{major}_{each}_{architecture}")
         if each in _ALIASES:
             tags.append(f"{_ALIASES[each]}_{architecture}")

@@ -32,6 +32,7 @@ class FakeBoard:
         self.kept: list[ProfileResult] = []
         self.scenario: dict[str, Any] = {}
         self.calls: list[dict[str, Any]] = []
+        self.interrupt = 0  # Ctrl-C, once, when so many results have come
         self.environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.home)}
         for place in (self.home, self.state):
             place.mkdir()
@@ -74,9 +75,14 @@ class FakeBoard:
             request,
             install=install,
             progress=self.lines.append,
-            keep=self.kept.append,
+            keep=self._keep,
             patience=patience,
         )
+
+    def _keep(self, result: ProfileResult) -> None:
+        self.kept.append(result)
+        if len(self.kept) == self.interrupt:
+            raise KeyboardInterrupt
 
     def in_background(self, **changes: Any) -> Background:
         """The same in a thread."""

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,7 @@ from edgekit.errors import (
 from edgekit.profiling.remote import Patience
 from edgekit.profiling.remote.goods import bundle_goods
 from tests.bundle import sample_bundle
-from tests.profiling.remote.fake_ssh import CLOSED
-from tests.profiling.remote.remote_boards import HURRIED, URL, wait_until
+from tests.profiling.remote.remote_boards import wait_until
 
 
 def test_a_profile_is_made_there_and_told_as_ours(board):
@@ -112,7 +112,6 @@ def test_a_board_that_goes_away_costs_nothing_that_was_finished(board, tmp_path)
     board.scenario = {"pieces": 3, "gate": {"3": str(gate)}}
     gone = {"say": "ssh: connect to host board port 22: Connection timed out"}
     board.calls = [{}, {}, {"cut": 40000}, *[gone] * 1000]
-    board.state.joinpath("plan.json")
     with pytest.raises(DeviceError, match=r"does not answer.*finished is kept.*picks it up"):
         _lose_after_two(board, gate)
     assert [kept.complete for kept in board.kept][-1] is False
@@ -131,25 +130,21 @@ def _lose_after_two(board, gate):
     """The connection is killed once the second result is here."""
     board.calls[2] = {}
     running = board.in_background(patience=Patience(0.5, 30, 20, (0.01,), 0.05))
-    wait_until(lambda: len(board.kept) >= 2 or board.kept and board.kept[-1].seconds == 2.0)
+    wait_until(lambda: board.kept and board.kept[-1].seconds == 2.0)
     _kill_ssh(board)
     running.result()
 
 
 def _kill_ssh(board):
     """End every process of the stand-in: its agents die with their pipes."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                words = file.read()
-            with open(f"/proc/{entry}/environ", "rb") as file:
-                mine = f"HOME={board.home}\0".encode() in file.read()
+            words = (entry / "cmdline").read_bytes()
+            mine = f"HOME={board.home}\0".encode() in (entry / "environ").read_bytes()
         except OSError:
             continue
         if mine and b"sys.stdin.buffer.readline" in words:
-            os.kill(int(entry), signal.SIGKILL)
+            os.kill(int(entry.name), signal.SIGKILL)
 
 
 def test_a_job_that_dies_there_is_told_and_its_results_are_kept(board):
@@ -162,22 +157,11 @@ def test_a_job_that_dies_there_is_told_and_its_results_are_kept(board):
     assert board.profile().complete  # its lock died with it
 
 
-def test_ctrl_c_stops_the_job_and_keeps_what_it_has(board, tmp_path, monkeypatch):
+def test_ctrl_c_stops_the_job_and_keeps_what_it_has(board, tmp_path):
     board.scenario = {"pieces": 2, "gate": {"2": str(tmp_path / "never")}}
-
-    def interrupt(result):
-        board.kept.append(result)
-        raise KeyboardInterrupt
-
-    from edgekit.profiling.remote import measuring
-
-    board.prepare()
-    request = measuring.Request(bundle=str(board.bundle))
+    board.interrupt = 1
     with pytest.raises(KeyboardInterrupt):
-        measuring.profile_on_device(
-            URL, request, progress=board.lines.append, keep=_once(board, interrupt),
-            patience=HURRIED,
-        )  # fmt: skip
+        board.profile()
     assert board.kept[-1].seconds == 1.0 and not board.kept[-1].complete
     assert any("stopping the job" in line for line in board.lines)
     assert board.jobs == []
@@ -185,16 +169,17 @@ def test_ctrl_c_stops_the_job_and_keeps_what_it_has(board, tmp_path, monkeypatch
     assert board.profile().complete
 
 
-def _once(board, interrupt):
-    calls = []
-
-    def keep(result):
-        calls.append(result)
-        if len(calls) == 1:
-            interrupt(result)
-        board.kept.append(result)
-
-    return keep
+def test_ctrl_c_while_the_board_is_gone_says_that_the_job_may_run(board, tmp_path):
+    gate = tmp_path / "gate"
+    board.scenario = {"pieces": 2, "gate": {"2": str(gate)}}
+    board.calls = [{}, {}, {}, {"say": "ssh: connect to host board: No route to host"}]
+    board.interrupt = 1
+    with pytest.raises(KeyboardInterrupt):
+        board.profile()
+    assert any("was not stopped, and may still run" in line for line in board.lines)
+    assert not board.kept[-1].complete
+    gate.touch()
+    assert board.profile().complete
 
 
 # ---- one at a time ---------------------------------------------------------------------------

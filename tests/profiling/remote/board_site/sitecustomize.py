@@ -30,6 +30,7 @@ def run_profile(request, *, progress, keep):
     from tests.profiling.sample_results import model, result
 
     pieces = SCENARIO.get("pieces", 2)
+    progress(f"edgekit of {edgekit.__file__}")
     with open_bundle(request.bundle) as bundle:
         digest = SCENARIO.get("foreign") or bundle_goods(bundle).digest
     made = result(bundle=request.bundle, facts=model(bundle_sha256=digest), device="local")
@@ -54,7 +55,7 @@ def _wait(gate):
 
 
 module = types.ModuleType("edgekit.profiling.profile")
-module.run_profile = run_profile
+vars(module)["run_profile"] = run_profile
 sys.modules["edgekit.profiling.profile"] = module
 
 if SCENARIO.get("full"):
@@ -62,7 +63,11 @@ if SCENARIO.get("full"):
     def sync():
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    os.sync = sync
+    vars(os)["sync"] = sync
 
 if "free" in SCENARIO:
-    os.statvfs = lambda path: types.SimpleNamespace(f_bavail=SCENARIO["free"], f_frsize=1)
+
+    def statvfs(path):
+        return types.SimpleNamespace(f_bavail=SCENARIO["free"], f_frsize=1)
+
+    vars(os)["statvfs"] = statvfs
