@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from edgekit.cli import emulation
+from edgekit.cli import emulation, profile_tables
 from edgekit.cli.arguments import comma_list, duration, path, positive, rate
-from edgekit.cli.console import Console, size_text
+from edgekit.cli.console import Console
+from edgekit.cli.profile_tables import run_name
 from edgekit.errors import MeasurementError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.profiling.request import Request
-    from edgekit.profiling.result import ColdStart, ProfileResult, Run
+    from edgekit.profiling.result import ProfileResult
 
 T = TypeVar("T")
 
-_COLUMNS = (
-    *("runtime", "threads", "scope", "p50 ms", "95 % interval"),
-    *("p90", "p99", "min", "samples", "verdict"),
-)
 _SCOPES = "engine, copies, pipeline"
 
 
@@ -100,6 +95,14 @@ def _how(group: argparse._ArgumentGroup) -> None:
         "--cpus", default="auto", metavar="LIST", help="pin to e.g. 0-3,6; auto (default) or none"
     )
     group.add_argument(
+        "--device", metavar="ssh://HOST", help="measure there: ssh://[user@]host[:port]"
+    )
+    group.add_argument(
+        "--install",
+        action="store_true",
+        help="with --device: send edgekit and the runtimes too, into a folder of their own",
+    )
+    group.add_argument(
         "--option",
         action="append",
         default=[],
@@ -114,16 +117,30 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 
     if arguments.save:
         check_folder(arguments.save)
+    _check(arguments)
     request = request_of(arguments)
     kept = _Kept()
     try:
         _measure(request, arguments, console, kept)
     finally:
         if kept.result is not None:
+            profile_tables.show(kept.result, console)
             saved = save_result(kept.result, arguments.save) if arguments.save else None
-            _show(kept.result, saved, console)
+            profile_tables.show_end(kept.result, saved, console)
     if kept.result is not None:
         _judge(kept.result, arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse flags that say nothing together.
+
+    Raises:
+        UsageError: names them.
+    """
+    if arguments.install and not arguments.device:
+        raise UsageError("--install is for a board: name it with --device ssh://user@host")
+    if arguments.device and arguments.emulate:
+        raise UsageError("--device measures on a board and --emulate counts here: give one of them")
 
 
 @dataclass
@@ -139,17 +156,31 @@ class _Kept:
 def _measure(
     request: Request, arguments: argparse.Namespace, console: Console, kept: _Kept
 ) -> None:
-    from edgekit.profiling.profile import run_profile
-
     if arguments.emulate:
         kept.keep(emulation.measure(request, arguments, console))
         return
     if arguments.references:
-        request = replace(request, references=(*request.references, *_standard(request, console)))
-    run_profile(request, progress=console.progress, keep=kept.keep)
+        standard = _standard(request, arguments, console)
+        request = replace(request, references=(*request.references, *standard))
+    if arguments.device:
+        from edgekit.profiling.remote import profile_on_device
+
+        kept.keep(
+            profile_on_device(
+                arguments.device,
+                request,
+                install=arguments.install,
+                progress=console.progress,
+                keep=kept.keep,
+            )
+        )
+    else:
+        from edgekit.profiling.profile import run_profile
+
+        run_profile(request, progress=console.progress, keep=kept.keep)
 
 
-def _standard(request: Request, console: Console) -> tuple[str, ...]:
+def _standard(request: Request, arguments: argparse.Namespace, console: Console) -> tuple[str, ...]:
     """Bundles of the standard reference networks for the bundle's target.
 
     Raises:
@@ -160,7 +191,11 @@ def _standard(request: Request, console: Console) -> tuple[str, ...]:
     from edgekit.profiling.plan import choose_runtimes
 
     with open_bundle(Path(request.bundle)) as bundle:
-        runtimes, _ = choose_runtimes(request, bundle)
+        if arguments.device:  # what is installed here says nothing
+            has = tuple(artifact.runtime for artifact in bundle.manifest.artifacts)
+            runtimes = request.runtimes or has
+        else:
+            runtimes, _ = choose_runtimes(request, bundle)
         target = bundle.manifest.target
     return tuple(map(str, build_references(target, runtimes, progress=console.progress)))
 
@@ -212,177 +247,7 @@ def _judge(result: ProfileResult, arguments: argparse.Namespace) -> None:
     if shaky and not arguments.allow_noisy:
         first = max(shaky, key=lambda run: VERDICTS.index(run.verdict))
         raise MeasurementError(
-            f"{len(shaky)} of {len(result.runs)} figures cannot be trusted: {_name(first)} is "
+            f"{len(shaky)} of {len(result.runs)} figures cannot be trusted: {run_name(first)} is "
             f"{first.reasons[0] if first.reasons else first.verdict}; "
             "measure again on an idle machine, or accept them with --allow-noisy"
         )
-
-
-# ---- tables ----------------------------------------------------------------------------------
-
-
-def _show(result: ProfileResult, saved: Path | None, console: Console) -> None:
-    """The document with ``--json``, else the tables."""
-    from edgekit.profiling.result import result_to_json
-
-    console.json_text(result_to_json(result))
-    for warning in result.warnings:
-        console.warn(warning)
-    _print_heading(result, console)
-    if result.runs:
-        _print_runs(result.runs, console)
-    emulation.print_instructions(result, console)
-    _print_starts(result, console)
-    _print_memory(result, console)
-    _print_ratios(result, console)
-    _print_sustained(result, console)
-    _print_end(result, console)
-    if saved:
-        console.print(f"saved {saved}")
-    console.next(_next_command(result, saved))
-
-
-def _print_heading(result: ProfileResult, console: Console) -> None:
-    facts, machine = result.facts, result.environment.machine
-    where = " ".join(filter(None, (machine.board, machine.cpu))) or machine.architecture
-    console.print(
-        f"{result.model} for {facts.target}, {facts.precision}, "
-        f"{facts.macs / 1e6:.2f} M MACs, {facts.flops / 1e6:.2f} MFLOPs; on {where}"
-    )
-    if result.preset == "quick":
-        console.print("a first look: one process, the engine alone; leave --quick out to know more")
-    if not result.complete:
-        console.print("incomplete: this is what was finished")
-    console.print()
-
-
-def _print_runs(runs: Sequence[Run], console: Console) -> None:
-    console.table(
-        _COLUMNS,
-        [
-            (
-                run.runtime,
-                str(run.threads),
-                run.scope + (f" at {run.pace_hz:g}/s" if run.pace_hz else ""),
-                _ms(run.p50_ms),
-                "-".join(map(_ms, run.p50_interval_ms)),
-                _ms(run.p90_ms),
-                _ms(run.p99_ms),
-                _ms(run.min_ms),
-                str(run.samples),
-                run.verdict,
-            )
-            for run in runs
-        ],
-    )
-    reasons = {f"{_name(run)}: {reason}": None for run in runs for reason in run.reasons}
-    for reason in reasons:
-        console.paragraph(f"- {reason}")
-
-
-def _print_starts(result: ProfileResult, console: Console) -> None:
-    groups: dict[tuple[str, int], list[ColdStart]] = {}
-    for start in result.starts:
-        groups.setdefault((start.runtime, start.threads), []).append(start)
-    if not groups:
-        return
-    console.print()
-    console.table(
-        ("cold start", "threads", "import ms", "load ms", "first ms", "total ms", "processes"),
-        [
-            (
-                runtime,
-                str(threads),
-                *(
-                    f"{statistics.median(getattr(start, name) for start in starts):.1f}"
-                    for name in ("import_ms", "load_ms", "first_ms", "total_ms")
-                ),
-                str(len(starts)),
-            )
-            for (runtime, threads), starts in groups.items()
-        ],
-    )
-
-
-def _print_memory(result: ProfileResult, console: Console) -> None:
-    if not result.memory:
-        return
-    console.print()
-    console.table(
-        ("memory", "threads", "imported", "loaded", "peak load", "peak use", "device"),
-        [
-            (
-                row.runtime,
-                str(row.threads),
-                *map(size_text, (row.imported, row.loaded, row.peak_load, row.peak_use)),
-                size_text(row.device) if row.device is not None else "-",
-            )
-            for row in result.memory
-        ],
-    )
-
-
-def _print_ratios(result: ProfileResult, console: Console) -> None:
-    if not result.references:
-        return
-    console.print()
-    console.table(
-        ("in turns with", "runtime", "accuracy", "p50 ms", "this model", "ratio", "95 % interval"),
-        [
-            (
-                row.name,
-                row.runtime,
-                row.accuracy or "-",
-                _ms(row.p50_ms),
-                _ms(row.model_p50_ms),
-                f"{row.ratio:.2f}",
-                "-".join(f"{end:.2f}" for end in row.ratio_interval),
-            )
-            for row in result.references
-        ],
-    )
-
-
-def _print_sustained(result: ProfileResult, console: Console) -> None:
-    for row in result.sustained:
-        fell = row.throttled_at_s
-        end = f"fell off after {fell:.0f} s" if fell is not None else "held to the end"
-        joules = row.joules_per_inference
-        energy = f", {1000 * joules:.2f} mJ an inference ({row.power_source})" if joules else ""
-        console.paragraph(
-            f"sustained, {row.runtime}, {row.threads} thread{'s' * (row.threads > 1)}: "
-            f"{len(row.p50_ms)} windows of {row.window_s:g} s, p50 {_ms(row.p50_ms[0])} ms in "
-            f"the first and {_ms(row.p50_ms[-1])} ms in the last; {end}{energy}"
-        )
-
-
-def _print_end(result: ProfileResult, console: Console) -> None:
-    console.print()
-    if result.cost:
-        console.print(
-            f"the profiler's own cost, inside every sample: "
-            f"{(result.cost.clock_ns + result.cost.call_ns) / 1000:.2f} us"
-        )
-    if result.image:
-        console.print(f"pipeline: {result.image}")
-    for note in result.environment.notes:
-        console.paragraph(f"note: {note}")
-
-
-def _next_command(result: ProfileResult, saved: Path | None) -> str:
-    if saved:
-        return f"edgekit report {shlex.quote(str(saved))} -o report.html"
-    again = shlex.join([*result.command, "--save", "runs"]) if result.command else "with --save"
-    return f"{again}; edgekit report runs/*.json -o report.html"
-
-
-def _name(run: Run) -> str:
-    pace = f" at {run.pace_hz:g}/s" if run.pace_hz else ""
-    return f"{run.runtime}, {run.threads} thread{'s' * (run.threads > 1)}, {run.scope}{pace}"
-
-
-def _ms(value: float | None) -> str:
-    """Milliseconds with the digits that a clock of nanoseconds and a noisy machine deserve."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 100 else f"{value:.1f}"

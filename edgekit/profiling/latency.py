@@ -139,8 +139,8 @@ def measure_cost(clock: Clock) -> Cost:
             start = now()
             _nothing()
             called[index] = now() - start
-    clock_ns = statistics.fmean(bare)
-    return Cost(clock_ns, max(statistics.fmean(called) - clock_ns, 0.0))
+    clock_ns = statistics.median(bare)
+    return Cost(clock_ns, max(statistics.median(called) - clock_ns, 0.0))
 
 
 def collect_window(call: Call, clock: Clock, seconds: float) -> array[int]:

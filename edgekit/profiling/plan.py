@@ -147,7 +147,7 @@ def _beside(engines: Sequence[Job], request: Request, preset: Preset) -> list[Pi
         ("turns", "beside reference networks", bool(request.references), request.references),
     ]
     return [
-        Piece(replace(job, kind=kind, others=others), title, _SIDE_S * (1 + 3 * len(others)))
+        Piece(replace(job, kind=kind, others=others), title, _SIDE_S + 1.5 * len(others))
         for kind, title, wanted, others in kinds
         if wanted
         for job in firsts
