@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgekit.cli.arguments import path
 from edgekit.cli.console import Console
-from edgekit.errors import BudgetError, MeasurementError, UsageError
+from edgekit.errors import BudgetError, EdgekitError, MeasurementError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.bundle import Manifest
@@ -69,8 +69,10 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     doubts = _doubts(arguments, manifest, result, baseline)
     rows = judge(budget, manifest, result)
     changes = _changes(baseline, result)
-    _show(arguments, console, rows, changes, [*doubts, *_remarks(baseline, result)])
-    _decide(arguments, rows, changes, result)
+    failure = next(_failures(arguments, rows, changes, result), None)
+    _show(arguments, console, rows, changes, [*doubts, *_remarks(baseline, result)], failure)
+    if failure is not None:
+        raise failure
     console.next(_next_command(arguments))
 
 
@@ -174,31 +176,24 @@ def _remarks(baseline: ProfileResult | None, result: ProfileResult | None) -> li
 # ---- the verdict -----------------------------------------------------------------------------
 
 
-def _decide(
+def _failures(
     arguments: argparse.Namespace,
     rows: Sequence[Row],
     changes: Sequence[Change],
     result: ProfileResult | None,
-) -> None:
-    """Raise what fails, the most certain first.
-
-    Raises:
-        UsageError: a limit that nothing measured.
-        BudgetError: over a limit, or worse than the baseline.
-        MeasurementError: the times that would decide cannot be trusted.
-    """
+) -> Iterator[EdgekitError]:
+    """Why the gate is shut, the most certain first."""
     from edgekit.profiling.budget import TIME
 
-    _refuse_unmeasured(arguments, rows)
-    _refuse_excess(
-        [row for row in rows if row.kind != TIME], [c for c in changes if c.kind != TIME]
-    )
+    yield from _unmeasured(arguments, rows)
+    certain = [row for row in rows if row.kind != TIME]
+    yield from _excess(certain, [change for change in changes if change.kind != TIME])
     if not arguments.allow_noisy:
-        _refuse_doubtful(rows, changes, result)
-    _refuse_excess(rows, changes)
+        yield from _doubtful(rows, changes, result)
+    yield from _excess(rows, changes)
 
 
-def _refuse_unmeasured(arguments: argparse.Namespace, rows: Sequence[Row]) -> None:
+def _unmeasured(arguments: argparse.Namespace, rows: Sequence[Row]) -> Iterator[UsageError]:
     """A limit without a figure; of parity, one that no artifact has a figure for."""
     from edgekit.profiling.budget import NOT_MEASURED, STATIC
 
@@ -206,46 +201,45 @@ def _refuse_unmeasured(arguments: argparse.Namespace, rows: Sequence[Row]) -> No
     for row in rows:
         if row.verdict == NOT_MEASURED and row.limit not in measured:
             hint = row.hint.replace("BUNDLE", shlex.quote(str(arguments.bundle)))
-            raise UsageError(f"{row.limit} of {row.subject} is limited and not measured: {hint}")
+            yield UsageError(f"{row.limit} of {row.subject} is limited and not measured: {hint}")
 
 
-def _refuse_excess(rows: Sequence[Row], changes: Sequence[Change]) -> None:
+def _excess(rows: Sequence[Row], changes: Sequence[Change]) -> Iterator[BudgetError]:
+    """What is over a limit, and what is worse than before: all of it in one error."""
     from edgekit.profiling.budget import OVER
     from edgekit.profiling.compare import WORSE
 
-    over = [
+    found = [
         f"{row.limit} of {row.subject} is {_figure(row.got)}, allowed {_figure(row.allowed)}"
         + (" (too close to call)" if row.close else "")
         for row in rows
         if row.verdict == OVER
     ]
-    over += [
+    found += [
         f"{change.figure} of {change.subject} is {change.ratio:.3g} times the baseline's"
         for change in changes
         if change.verdict == WORSE
     ]
-    if over:
-        more = f"; and {len(over) - 1} more, see the table" if len(over) > 1 else ""
-        raise BudgetError(f"{over[0]}{more}")
+    if found:
+        more = f"; and {len(found) - 1} more, see the table" if len(found) > 1 else ""
+        yield BudgetError(f"{found[0]}{more}")
 
 
-def _refuse_doubtful(
+def _doubtful(
     rows: Sequence[Row], changes: Sequence[Change], result: ProfileResult | None
-) -> None:
-    """The verdict of whatever run decides something here."""
+) -> Iterator[MeasurementError]:
+    """Runs that decide something here and whose verdict is not stable."""
     from edgekit.profiling.budget import TIME
     from edgekit.profiling.compare import run_text
     from edgekit.profiling.result import STABLE
 
-    if result is None:
-        return
     timed = {row.subject for row in rows if row.kind == TIME}
     timed |= {change.subject for change in changes if change.kind == TIME}
-    for run in result.runs:
+    for run in result.runs if result else ():
         subject = run_text((run.runtime, run.threads, run.scope, run.pace_hz))
         if subject in timed and (run.verdict != STABLE or not run.complete):
             why = run.reasons[0] if run.reasons else run.verdict
-            raise MeasurementError(
+            yield MeasurementError(
                 f"the time of {subject} cannot be trusted: "
                 f"{why if run.complete else 'it is incomplete'}; measure again on an idle "
                 "machine, or decide by it with --allow-noisy"
@@ -261,9 +255,12 @@ def _show(
     rows: Sequence[Row],
     changes: Sequence[Change],
     warnings: Sequence[str],
+    failure: EdgekitError | None,
 ) -> None:
     console.document(
         {
+            "exit_code": failure.exit_code if failure else 0,
+            "failure": str(failure) if failure else None,
             "bundle": str(arguments.bundle),
             "budget": str(arguments.budget) if arguments.budget else None,
             "baseline": str(arguments.baseline) if arguments.baseline else None,

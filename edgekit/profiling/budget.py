@@ -125,7 +125,7 @@ class Row:
         verdict: ``ok``, ``over`` or ``not measured``.
         close: the limit lies inside the interval: too close to call.
         trust: the run's verdict; ``stable`` of what is no time.
-        hint: what would measure it.
+        hint: what would measure what is not.
     """
 
     limit: str
@@ -330,9 +330,18 @@ def _row(
     verdict = (
         NOT_MEASURED if got is None or not math.isfinite(got) else OVER if got > allowed else OK
     )
-    close = interval is not None and interval[0] <= allowed <= interval[1]
     return Row(
-        limit, key.kind, key.unit, subject, allowed, got, interval, verdict, close, trust, hint
+        limit=limit,
+        kind=key.kind,
+        unit=key.unit,
+        subject=subject,
+        allowed=allowed,
+        got=got,
+        interval=interval,
+        verdict=verdict,
+        close=interval is not None and interval[0] <= allowed <= interval[1],
+        trust=trust,
+        hint=hint if verdict == NOT_MEASURED else "",
     )
 
 

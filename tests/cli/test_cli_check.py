@@ -282,6 +282,8 @@ def test_json_is_one_document_also_when_it_fails(where, capsys):
     budget = "[budget]\nmax_params = 10\np50_ms = 0.5\n"
     assert check(where, budget, "--json", saved=after, baseline=before) == 4
     document = json.loads(capsys.readouterr().out)
+    assert document["exit_code"] == 4
+    assert document["failure"].startswith("p50_ms of null, 1 thread, engine is 0.6")
     assert [(row["limit"], row["verdict"]) for row in document["limits"]] == [
         ("max_params", "ok"),
         ("p50_ms", "over"),

@@ -158,6 +158,7 @@ def test_an_unknown_core_keeps_its_numbers():
     [
         ("QEMU", "Standard PC", "KVM or QEMU"),
         ("Amazon EC2", "c7i.large", "Amazon EC2"),
+        ("Amazon EC2", "c7g.metal", ""),
         ("Google", "Google Compute Engine", "Google Compute Engine"),
         ("Microsoft Corporation", "Virtual Machine", "Hyper-V"),
         ("VMware, Inc.", "VMware20,1", "VMware"),
@@ -169,6 +170,12 @@ def test_hypervisors_by_dmi(tmp_path, vendor, product, name):
     put(tmp_path, "sys/class/dmi/id/sys_vendor", f"{vendor}\n")
     put(tmp_path, "sys/class/dmi/id/product_name", f"{product}\n")
     assert read_machine(tmp_path).virtual == name
+
+
+def test_a_processor_that_knows_of_no_hypervisor_has_none(tmp_path):
+    put(tmp_path, "sys/class/dmi/id/sys_vendor", "Xen\n")
+    put(tmp_path, "proc/cpuinfo", "processor\t: 0\nflags\t: fpu avx2\n")
+    assert read_machine(tmp_path).virtual == ""
 
 
 def test_a_hypervisor_that_hides_its_name(tmp_path):

@@ -31,6 +31,7 @@ from edgekit.profiling.result import Machine
 
 # (implementer, part) of /proc/cpuinfo -> name. Arm's, NVIDIA's and others' reference manuals.
 CORES = {
+    ("0x41", "0xb76"): "ARM1176",
     ("0x41", "0xc07"): "Cortex-A7",
     ("0x41", "0xc09"): "Cortex-A9",
     ("0x41", "0xc0f"): "Cortex-A15",
@@ -81,7 +82,7 @@ FEATURES = tuple(_FEATURES.split())
 
 # What DMI, /sys/hypervisor or a device tree call a virtual machine -> its name.
 _HYPERVISORS = (
-    (r"amazon ec2", "Amazon EC2"),
+    (r"amazon ec2(?!.*\.metal)", "Amazon EC2"),
     (r"google compute engine", "Google Compute Engine"),
     (r"microsoft corporation virtual machine", "Hyper-V"),
     (r"vmware", "VMware"),
@@ -191,6 +192,9 @@ def _virtual(cpus: list[dict[str, str]], root: Path) -> str:
     host = read_word(root / "proc/sys/kernel/arch")
     if host and _family(host) != _family(platform.machine()):
         return f"user-mode emulation on {host}"
+    flags = cpus[0].get("flags", "").split() if cpus else []
+    if flags and "hypervisor" not in flags:
+        return ""  # a cloud's DMI has the same words on its bare machines
     clues = " ".join(
         (
             _dmi(root),
@@ -204,8 +208,7 @@ def _virtual(cpus: list[dict[str, str]], root: Path) -> str:
             return name
     if "microsoft" in read_word(root / "proc/sys/kernel/osrelease").lower():
         return "WSL"
-    flags = cpus[0].get("flags", "").split() if cpus else []
-    return UNNAMED_HYPERVISOR if "hypervisor" in flags else ""
+    return UNNAMED_HYPERVISOR if flags else ""
 
 
 def _family(machine: str) -> str:
