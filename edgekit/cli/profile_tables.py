@@ -169,7 +169,7 @@ def _print_memory(result: ProfileResult, console: Console) -> None:
 
 
 def _print_ratios(result: ProfileResult, console: Console) -> None:
-    from edgekit.profiling.references import NOT_MEASURED, sentence
+    from edgekit.profiling.references import accuracy_note, sentence
 
     if not result.references:
         return
@@ -192,8 +192,8 @@ def _print_ratios(result: ProfileResult, console: Console) -> None:
     for row in result.references:
         if row.runtime == result.references[0].runtime:
             console.paragraph(sentence(result.facts, row))
-    if any(row.accuracy for row in result.references):
-        console.paragraph(NOT_MEASURED)
+    if note := accuracy_note(result.facts, result.references):
+        console.paragraph(note)
 
 
 def _print_sustained(result: ProfileResult, console: Console) -> None:

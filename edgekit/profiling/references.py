@@ -7,9 +7,10 @@
     ...
     ratio M / A = median over the turns of  median of M's block / median of A's block
 
-What slows the machine for longer than a turn slows both blocks of it, and falls out of the
-ratio; what comes and goes faster is in neither median. The engine's own call is timed, on
-each bundle's golden input.
+A clock that steps for longer than a turn slows both blocks of it, and falls out of the ratio;
+a spike is in neither median. Other processes on the same cores do move it, because they displace
+caches, and more of a large network's: that is a warning. The engine's own call is timed, on each
+bundle's golden input.
 
 Accuracies are what others published of a network of that size, with their source: nothing here
 measures one.
@@ -26,20 +27,19 @@ from typing import Any
 from edgekit.bundle import Manifest
 from edgekit.errors import EdgekitError, InputError
 from edgekit.models.zoo import VARIANTS
-from edgekit.profiling.clock import Clock
+from edgekit.profiling.clock import Clock, Usage, cpu_share, read_usage
 from edgekit.profiling.job import Job
 from edgekit.profiling.latency import plan_of, warm_up
 from edgekit.profiling.opening import golden_inputs, import_runtime, open_model
 from edgekit.profiling.result import Model, Reference
 from edgekit.profiling.statistics import ratio_of_turns
+from edgekit.profiling.verdict import WAITED
 
 Call = Callable[[], object]
 
 BLOCK_MS = 30.0  # long beside the first, cold inferences; short beside a change of clock
 LEAST_TURNS = 40
 MOST_TURNS = 2000
-
-NOT_MEASURED = "Accuracies are published figures of the sources named; none is measured here."
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,16 @@ class Net:
     block: int = 1
 
 
-def work(job: Job, clock: Clock) -> dict[str, Any]:
+def work(job: Job, clock: Clock, *, usage: Callable[[], Usage] = read_usage) -> dict[str, Any]:
     """Time ``job.bundle`` in turns with ``job.others``.
 
     A reference that cannot be opened with the job's runtime is a warning; the model that cannot
     is an error.
+
+    Args:
+        job: kind ``turns``.
+        clock: the system's, or a test's.
+        usage: reads the counters of this process.
 
     Raises:
         EdgekitError: the model cannot be opened or run, as ``open_model`` says.
@@ -132,7 +137,9 @@ def work(job: Job, clock: Clock) -> dict[str, Any]:
                 nets.append(_ready(replace(job, bundle=path), clock, opened, warnings, first=False))
             except EdgekitError as error:
                 warnings.append(f"not timed as a reference: {error}")
+        before = usage()
         turns = take_turns(nets, clock, job) if len(nets) > 1 else []
+        warnings += _disturbances(before, usage(), nets, turns)
     return {
         "runtime": job.runtime,
         "threads": job.threads,
@@ -161,6 +168,21 @@ def _ready(
         )
     facts = {"name": name, "accuracy": accuracy, "source": source, "macs": manifest.model.macs}
     return Net(facts, call, inferences_per_block(call, clock))
+
+
+def _disturbances(
+    before: Usage, after: Usage, nets: Sequence[Net], turns: Sequence[Sequence[float]]
+) -> list[str]:
+    """Whether others had the CPU meanwhile, by the limit that a verdict has."""
+    blocks = [net.block for net in nets]
+    busy = sum(ns * runs for turn in turns for ns, runs in zip(turn, blocks, strict=True))
+    waited = 1 - cpu_share(before, after, round(busy))
+    if not turns or waited <= WAITED:
+        return []
+    return [
+        f"others had the CPU for {waited:.0%} of the time beside the reference networks (limit "
+        f"{WAITED:.0%}): the ratios are of a busy machine"
+    ]
 
 
 def inferences_per_block(call: Call, clock: Clock) -> int:
@@ -247,21 +269,33 @@ def _row(
     )
 
 
-def model_accuracy(facts: Model) -> str:
-    """The published accuracy of what a result is of; "" where none fits the size of its input."""
+def model_accuracy(facts: Model) -> tuple[str, str]:
+    """Published accuracy and source of what a result is of; empty where none fits its input."""
     side = _side(next(iter(facts.inputs.values()), ()))
-    value, _, _ = facts.published.get(metric_of(facts.id, side), "").partition(" (")
-    return value  # what follows is the source
+    value, _, source = facts.published.get(metric_of(facts.id, side), "").partition(" (")
+    return value, source.removesuffix(")")
+
+
+def accuracy_note(facts: Model, references: Sequence[Reference]) -> str:
+    """Whose the accuracies beside ratios are; "" where there are none."""
+    named = {name_of(facts.id, _side(next(iter(facts.inputs.values()), ()))): model_accuracy(facts)}
+    named |= {row.name: (row.accuracy, row.source) for row in references}
+    of_source: dict[str, list[str]] = {}
+    for name, (accuracy, source) in named.items():
+        if accuracy:
+            of_source.setdefault(source or "no source given", []).append(name)
+    whose = "; ".join(f"{' and '.join(names)}: {source}" for source, names in of_source.items())
+    return f"Accuracies are published, and none is measured here. {whose}." if whose else ""
 
 
 def sentence(facts: Model, reference: Reference) -> str:
-    """The comparison in words; `NOT_MEASURED` belongs beside it.
+    """The comparison in words; `accuracy_note` belongs beside it.
 
     "micronet-m1: 51.4 % at 1.23 ms; on this machine MobileNetV2-0.5 @ 96, 51.2 %, takes 0.63 ms:
     1.95 times as long (1.93 to 1.97)."
     """
     name = name_of(facts.id, _side(next(iter(facts.inputs.values()), ())))
-    accuracy = model_accuracy(facts)
+    accuracy, _ = model_accuracy(facts)
     own = f"{accuracy} at " if accuracy else ""
     of_it = f"{reference.accuracy}, " if reference.accuracy else ""
     low, high = reference.ratio_interval

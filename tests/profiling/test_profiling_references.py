@@ -20,6 +20,7 @@ from edgekit.profiling.references import (
     LEAST_TURNS,
     REFERENCES,
     Net,
+    accuracy_note,
     inferences_per_block,
     name_of,
     published_accuracy,
@@ -33,7 +34,7 @@ from edgekit.profiling.references import (
 from edgekit.profiling.worker import KINDS
 from tests.bundle import sample_bundle
 from tests.profiling import sample_results
-from tests.profiling.scripted import ScriptedClock, takes
+from tests.profiling.scripted import QUIET, ScriptedClock, takes, usages
 
 MS = 1_000_000
 JOB = Job("turns", "model", "null", seconds=1.0, most_seconds=2.0)
@@ -150,6 +151,10 @@ class TickingClock(ScriptedClock):
         return super().now_ns()
 
 
+def quiet_work(job: Job) -> dict[str, Any]:
+    return work(job, TickingClock(), usage=lambda: QUIET)
+
+
 def write_bundle(where: Path, model_id: str, size: int = 224, *, classes: int = 1000) -> Path:
     """A bundle of runtime null that says what the zoo says of a model."""
     row = VARIANTS[model_id]
@@ -184,7 +189,7 @@ def test_the_work_names_the_references_with_their_published_accuracy(
     bundles: dict[str, str],
 ) -> None:
     job = replace(JOB, bundle=bundles["m1"], others=(bundles["v2"], bundles["v3"]))
-    found = work(job, TickingClock())
+    found = quiet_work(job)
     rows = reference_rows(found)
     assert [(row.name, row.accuracy) for row in rows] == [
         ("MobileNetV2-0.5 @ 96", "51.2 %"),
@@ -199,7 +204,7 @@ def test_a_reference_without_the_runtime_or_bundle_is_a_warning(
     bundles: dict[str, str], tmp_path: Path
 ) -> None:
     others = (str(tmp_path / "none"), bundles["v2"])
-    found = work(replace(JOB, bundle=bundles["m1"], others=others), TickingClock())
+    found = quiet_work(replace(JOB, bundle=bundles["m1"], others=others))
     assert [row.name for row in reference_rows(found)] == ["MobileNetV2-0.5 @ 96"]
     (warning,) = reference_warnings(found)
     assert warning.startswith("not timed as a reference: ")
@@ -219,7 +224,7 @@ def test_a_reference_that_lacks_the_jobs_runtime_is_a_warning(
         references, "open_model", lambda job: (as_null if is_model(job) else opened)(job)
     )
     job = replace(JOB, bundle=str(model), runtime="onnxruntime", others=(bundles["v2"],))
-    found = work(job, TickingClock())
+    found = quiet_work(job)
     assert reference_rows(found) == ()
     assert found["turns_ns"] == []
     (warning,) = reference_warnings(found)
@@ -230,7 +235,7 @@ def test_a_model_that_cannot_be_opened_is_an_error(bundles: dict[str, str], tmp_
     with pytest.raises(EdgekitError, match="none"):
         work(replace(JOB, bundle=str(tmp_path / "none"), others=(bundles["v2"],)), TickingClock())
     with pytest.raises(UsageError, match="no artifact for runtime 'onnxruntime'"):
-        work(replace(JOB, bundle=bundles["m1"], runtime="onnxruntime"), TickingClock())
+        quiet_work(replace(JOB, bundle=bundles["m1"], runtime="onnxruntime"))
 
 
 def test_an_unsettled_warm_up_is_said(
@@ -240,9 +245,19 @@ def test_an_unsettled_warm_up_is_said(
     unsettled = lambda *given: replace(honest(*given), settled=False)  # noqa: E731
     monkeypatch.setattr(references, "warm_up", unsettled)
     job = replace(JOB, bundle=bundles["m1"], others=(bundles["v2"],))
-    warnings = reference_warnings(work(job, TickingClock()))
+    warnings = reference_warnings(quiet_work(job))
     assert len(warnings) == 2
     assert "micronet-m1 still changed after" in warnings[0]
+
+
+def test_a_busy_machine_is_said(bundles: dict[str, str]) -> None:
+    job = replace(JOB, bundle=bundles["m1"], others=(bundles["v2"],))
+    later = replace(QUIET, cpu_ns=900 * MS, waiting_ns=100 * MS)
+    found = work(job, TickingClock(), usage=usages(QUIET, later))
+    (warning,) = reference_warnings(found)
+    assert "others had the CPU for 10% of the time" in warning
+    later = replace(QUIET, cpu_ns=960 * MS, waiting_ns=40 * MS)
+    assert reference_warnings(work(job, TickingClock(), usage=usages(QUIET, later))) == ()
 
 
 def test_the_worker_knows_this_kind() -> None:
@@ -308,8 +323,13 @@ def test_the_comparison_in_words() -> None:
         "micronet-m1: 51.4 % at 1.23 ms; on this machine MobileNetV2-0.5 @ 96, 51.2 %, takes "
         "0.615 ms: the model takes 2 times as long (2 to 2)."
     )
+    assert accuracy_note(facts, [row, replace(row, name="b", accuracy="")]) == (
+        "Accuracies are published, and none is measured here. micronet-m1: README of the authors; "
+        "MobileNetV2-0.5 @ 96: a paper."
+    )
     smaller = replace(facts, inputs={"image": (1, 3, 96, 96)})
     assert sentence(smaller, replace(row, accuracy="")) == (
         "micronet-m1 @ 96: 1.23 ms; on this machine MobileNetV2-0.5 @ 96, takes 0.615 ms: the "
         "model takes 2 times as long (2 to 2)."
     )
+    assert accuracy_note(smaller, [replace(row, accuracy="")]) == ""
