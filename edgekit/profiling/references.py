@@ -69,26 +69,26 @@ def name_of(model_id: str, image_size: int) -> str:
     return model_id if usual or not image_size else f"{model_id} @ {image_size}"
 
 
-def metric_of(model_id: str, image_size: int) -> str:
-    """Which published figure is the accuracy of a network at this size; "" where none can be."""
+def metric_of(model_id: str, params: int, image_size: int) -> str:
+    """Which published figure is the accuracy of a network; "" where none can be.
+
+    Args:
+        model_id: a row of the zoo, or anything.
+        params: with another head they are others, and nothing that was published holds.
+        image_size: in pixels.
+    """
     variant = VARIANTS.get(model_id)
-    if variant is None:
+    if variant is None or params != variant.params:
         return ""
     return "top-1" if image_size == variant.image_size else f"top-1 at {image_size} pixels"
 
 
 def published_accuracy(manifest: Manifest) -> tuple[str, str]:
-    """Accuracy and source, from the manifest's figures; empty where none fits its size."""
-    metric = metric_of(manifest.model.id, _side(manifest.inputs[0].shape))
-    for figure in manifest.model.published:
-        if figure.metric == metric and _has_published_classes(manifest):
-            return figure.value, figure.source
-    return "", ""
-
-
-def _has_published_classes(manifest: Manifest) -> bool:
-    """A figure says nothing of a network with a head of another width."""
-    return manifest.outputs[0].shape[-1:] == (VARIANTS[manifest.model.id].num_classes,)
+    """Accuracy and source, from the manifest's figures; empty where none fits."""
+    facts = manifest.model
+    metric = metric_of(facts.id, facts.params, _side(manifest.inputs[0].shape))
+    figures = {figure.metric: (figure.value, figure.source) for figure in facts.published}
+    return figures.get(metric, ("", ""))
 
 
 def _side(shape: Sequence[int]) -> int:
@@ -272,7 +272,9 @@ def _row(
 def model_accuracy(facts: Model) -> tuple[str, str]:
     """Published accuracy and source of what a result is of; empty where none fits its input."""
     side = _side(next(iter(facts.inputs.values()), ()))
-    value, _, source = facts.published.get(metric_of(facts.id, side), "").partition(" (")
+    value, _, source = facts.published.get(metric_of(facts.id, facts.params, side), "").partition(
+        " ("
+    )
     return value, source.removesuffix(")")
 
 

@@ -160,9 +160,10 @@ def write_bundle(where: Path, model_id: str, size: int = 224, *, classes: int = 
     row = VARIANTS[model_id]
     figures = tuple(Figure(f.metric, f.value, f.source) for f in row.published)
     shapes = ((1, 3, size, size), (1, classes))
+    params = row.params if classes == row.num_classes else row.params - 1000
     return sample_bundle.write(
         where,
-        model=ModelFacts(row.id, row.family, row.task, row.params, row.macs, 0, figures),
+        model=ModelFacts(row.id, row.family, row.task, params, row.macs, 0, figures),
         inputs=(TensorSpec("image", "float32", shapes[0], "NCHW"),),
         outputs=(TensorSpec("logits", "float32", shapes[1], "NC"),),
         preprocessing=None,
@@ -316,6 +317,7 @@ def test_the_comparison_in_words() -> None:
     facts = replace(
         sample_results.model(),
         id="micronet-m1",
+        params=VARIANTS["micronet-m1"].params,
         inputs={"image": (1, 3, 224, 224)},
         published={"top-1": "51.4 % (README of the authors)"},
     )
@@ -333,3 +335,5 @@ def test_the_comparison_in_words() -> None:
         "model takes 2 times as long (2 to 2)."
     )
     assert accuracy_note(smaller, [replace(row, accuracy="")]) == ""
+    other_head = replace(facts, params=facts.params - 1000)
+    assert sentence(other_head, row).startswith("micronet-m1: 1.23 ms; on this machine ")
