@@ -11,9 +11,10 @@ answers goes out in frames (``frames.py``).
     clean   remove a job's folder
 
     ~/.cache/edgekit/device        (EDGEKIT_CACHE/device where that is set)
-      lock, holder.json            held by the running job through flock: a dead one has it not
       bundles/ images/ wheels/     <sha256>/, written beside and renamed: never half of one
       jobs/<id>/                   job.json progress.txt result.json outcome.json log.txt
+    /tmp/edgekit-device.lock       one for all users; the running job holds it through flock, so
+                                   that a dead one does not; says who holds it
 """
 
 from __future__ import annotations
@@ -302,15 +303,22 @@ def _sha256(path: Path) -> str:
 
 
 def put(asked: dict[str, Any], wire: Wire) -> None:
-    """Store each group as it comes; those that are complete stay when the next one fails."""
+    """Store each group as it comes; those that are complete stay when the connection is cut."""
     needs = sum(group["needs"] for group in asked["groups"])
     free = _space()["free"]
     if free < needs + SPARE_BYTES:
-        raise RefusalError("disk-full", "", free=free, needs=needs)
-    for group in asked["groups"]:
-        _store(group, wire)
-        wire.send("stored", digest=group["digest"])
-    os.sync()
+        raise RefusalError("disk-full", free=free, needs=needs)
+    try:
+        for group in asked["groups"]:
+            _store(group, wire)
+            wire.send("stored", digest=group["digest"])
+        os.sync()
+    except OSError as error:
+        if ERRNO_CODES.get(error.errno or 0) != "disk-full":
+            raise
+        for group in asked["groups"]:  # half of them are of use to nobody
+            shutil.rmtree(str(_place(group)), ignore_errors=True)
+        raise RefusalError("disk-full", free=free, needs=needs) from None
     wire.send("reply")
 
 
@@ -421,7 +429,7 @@ def run(asked: dict[str, Any], wire: Wire) -> None:
     ``fresh``: an ended one that is no complete result is started again.
     """
     job = _job(asked)
-    lock = _lock_soon(base() / "lock")
+    lock = _lock_soon(_board_lock())
     if lock is None:
         if not _is_alive(job):
             raise RefusalError("busy", "", **_holder())
@@ -455,9 +463,27 @@ def _must_start(job: Path, fresh: bool) -> bool:
     return fresh and _read_json(job / OUTCOME).get("state") != "done"
 
 
+def _board_lock() -> Path:
+    return Path(os.environ.get("TMPDIR") or "/tmp") / "edgekit-device.lock"
+
+
+def _open_lock(path: Path) -> int:
+    """The file of a lock. In /tmp it may be another user's: never followed, never created twice."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    for mode in (os.O_RDWR, os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR, os.O_RDONLY):
+        try:
+            descriptor = os.open(str(path), flags | mode, 0o600)
+        except (FileNotFoundError, FileExistsError, PermissionError):
+            continue
+        if mode & os.O_CREAT and path == _board_lock():
+            os.fchmod(descriptor, 0o666)  # whoever holds it next says who they are
+        return descriptor
+    raise RefusalError("system", f"{path} cannot be opened")
+
+
 def _try_lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     """A descriptor that holds the lock, or None where another process does."""
-    descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -502,12 +528,19 @@ def _is_alive(job: Path) -> bool:
 
 def _holder() -> dict[str, str]:
     """Who holds the board: ``who``, ``since`` and which ``job``, as they said."""
-    found = _read_json(base() / "holder.json")
+    found = _read_json(_board_lock())
     return {name: str(found.get(name, "?"))[:100] for name in ("who", "since", "job")}
 
 
+def _say_who(lock: int, about: dict[str, Any]) -> None:
+    """Write into the lock's file who holds it, where it may be written."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(about).encode(), 0)
+
+
 def _busy() -> dict[str, str] | None:
-    lock = _try_lock(base() / "lock", fcntl.LOCK_SH)
+    lock = _try_lock(_board_lock(), fcntl.LOCK_SH)
     if lock is None:
         return _holder()
     os.close(lock)
@@ -524,7 +557,7 @@ def _start(job: Path, asked: dict[str, Any], lock: int) -> None:
     job.mkdir(mode=0o700)
     about = {"who": asked["who"], "since": time.strftime("%Y-%m-%d %H:%M:%S %Z")}
     _write_json(job / "job.json", {**about, "request": asked["request"]})
-    _write_json(base() / "holder.json", {**about, "job": asked["job"]})
+    _say_who(lock, {**about, "job": asked["job"]})
     alive = _try_lock(job / "alive")
     assert alive is not None
     try:
@@ -550,7 +583,8 @@ def _environment(wheels: list[str]) -> dict[str, str]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            found = json.loads(file.read(MAX_REQUEST))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

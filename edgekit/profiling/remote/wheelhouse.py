@@ -148,9 +148,10 @@ def fetch(
     try:
         return Wheelhouse(store.get(named), ())
     except _NoWheelError as error:
+        store.get(())  # or nothing can be done
         refused = {name: why for name in named if (why := store.why_not(name))}
         if not refused or any(name in must for name in refused):
-            raise EdgekitError(str(error)) from None
+            raise error
     warnings = tuple(
         f"{name} is not measured: it has no wheel for {platform.text}" for name in refused
     )
@@ -236,7 +237,7 @@ def run_pip(words: Sequence[str], markers: Mapping[str, str], to: Path) -> None:
     except subprocess.TimeoutExpired:
         raise DownloadError(f"pip is not done after {_PIP_LIMIT_S:.0f} s") from None
     if done.returncode:
-        raise _pip_error(done.stderr.decode("utf-8", "replace"))
+        raise _pip_error(done.stderr.decode("utf-8", "replace"), words)
 
 
 _NETWORK = (
@@ -249,7 +250,7 @@ _NETWORK = (
 _NONE = ("No matching distribution", "ResolutionImpossible", "conflicting dependencies")
 
 
-def _pip_error(text: str) -> EdgekitError:
+def _pip_error(text: str, words: Sequence[str] = ()) -> EdgekitError:
     """What pip's stderr says, as an error: its ``ERROR:`` lines."""
     lines = [line[7:] for line in text.splitlines() if line.startswith("ERROR: ")]
     reason = printable(" ".join(lines) or text[-400:], 400)
@@ -259,5 +260,7 @@ def _pip_error(text: str) -> EdgekitError:
             "machine, not on the board"
         )
     if any(word in text for word in _NONE):
-        return _NoWheelError(f"no wheels for the board: {reason}")
+        narrow = any("armv" in word for word in words)
+        hint = "; numpy has none for 32-bit ARM: install a 64-bit system there" if narrow else ""
+        return _NoWheelError(f"no wheels for the board: {reason}{hint}")
     return EdgekitError(f"pip fails: {reason}")

@@ -33,7 +33,11 @@ class FakeBoard:
         self.scenario: dict[str, Any] = {}
         self.calls: list[dict[str, Any]] = []
         self.interrupt = 0  # Ctrl-C, once, when so many results have come
-        self.environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.home)}
+        self.environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.home),
+            "TMPDIR": str(self.home),
+        }
         for place in (self.home, self.state):
             place.mkdir()
         program = f"{sys.executable} {HERE / 'fake_ssh.py'} {self.state}"

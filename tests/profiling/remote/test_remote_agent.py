@@ -22,6 +22,7 @@ TOO_NEW = {"removeprefix", "removesuffix", "cache", "to_thread", "is_relative_to
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("signal.alarm", lambda seconds: None)
     return tmp_path / "device"
 
@@ -230,3 +231,45 @@ def test_a_python_that_prints_nonsense_is_passed_over(tmp_path):
     assert agent._ask(str(liar)) == {}
     assert agent._ask(str(tmp_path / "nothing")) == {}
     assert agent._ask(sys.executable)["python"] == list(sys.version_info[:3])
+
+
+# ---- the board's lock ------------------------------------------------------------------------
+
+
+def test_the_lock_is_one_for_all_users(tmp_path):
+    lock = agent._try_lock(agent._board_lock())
+    assert lock is not None
+    assert stat.S_IMODE((tmp_path / "edgekit-device.lock").stat().st_mode) == 0o666
+    assert agent._try_lock(agent._board_lock()) is None
+    agent._say_who(lock, {"who": "me", "since": "now", "job": "1", "more": "x"})
+    assert agent._busy() == {"who": "me", "since": "now", "job": "1"}
+    os.close(lock)
+    assert agent._busy() is None
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "edgekit-device.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        agent._try_lock(agent._board_lock())
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "x" * 100_000, '{"who": ["\\u001b"]}'])
+def test_whatever_another_user_writes_into_it(tmp_path, content):
+    (tmp_path / "edgekit-device.lock").write_text(content)
+    assert set(agent._holder()) == {"who", "since", "job"}
+    assert all(len(text) <= 100 for text in agent._holder().values())
+
+
+def test_a_disk_that_fills_up_is_left_as_it_was(home, monkeypatch):
+    def full(*words):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(agent, "_unpack_wheel", full)
+    data = wheel(("a.py", b"", 0))
+    answer = put(
+        group(a=b"one"), group("wheels", digest="1" * 64, wheel_whl=data), data=b"one" + data
+    )
+    assert answer["refused"]["code"] == "disk-full"
+    assert [path for path in home.rglob("*") if path.is_file()] == []

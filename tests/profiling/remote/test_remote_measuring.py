@@ -213,9 +213,8 @@ def test_the_same_measurement_is_picked_up_while_it_runs(board, tmp_path):
 
 
 def test_a_lock_file_that_a_dead_owner_left_holds_nobody(board):
-    (board.base).mkdir(parents=True)
-    (board.base / "lock").write_text("")
-    (board.base / "holder.json").write_text(json.dumps({"who": "ghost", "since": "?", "job": "x"}))
+    ghost = {"who": "ghost", "since": "?", "job": "x"}
+    (board.home / "edgekit-device.lock").write_text(json.dumps(ghost))
     assert board.profile().complete
 
 
