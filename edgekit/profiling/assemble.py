@@ -12,10 +12,12 @@ from typing import Any
 
 from edgekit import __version__, optional
 from edgekit.bundle import Bundle, Manifest, manifest_to_json, schema
+from edgekit.bundle.schema import SchemaError
 from edgekit.errors import EdgekitError
 from edgekit.profiling.counts_file import read_counts
 from edgekit.profiling.environment import allowed_cpus, notes, read_machine, read_state
 from edgekit.profiling.job import Job
+from edgekit.profiling.latency import LatencyDocument
 from edgekit.profiling.layers import layer_run
 from edgekit.profiling.memory import memory
 from edgekit.profiling.references import reference_rows, reference_warnings
@@ -34,7 +36,7 @@ from edgekit.profiling.result import (
     Run,
     Sustained,
 )
-from edgekit.profiling.statistics import summarise
+from edgekit.profiling.statistics import Summary, summarise
 from edgekit.profiling.verdict import Evidence, judge
 from edgekit.runtimes import RUNTIMES, provider
 from edgekit.runtimes.model import RANDOM_WEIGHTS
@@ -54,6 +56,7 @@ class Collected:
         self._machine = read_machine(packages=versions(bundle.manifest))
         self._before = read_state()
         self._processes: dict[Key, list[Process]] = {}
+        self._summaries: dict[Key, tuple[int, Summary]] = {}
         self._starts: list[ColdStart] = []
         self._costs: list[Cost] = []
         self._layers: list[tuple[Job, dict[str, Any]]] = []
@@ -78,23 +81,25 @@ class Collected:
         self._cpus |= set(job.cpus)
         try:
             _TAKERS[job.kind](self, job, document)
-        except (schema.SchemaError, KeyError, TypeError, AttributeError) as error:
+        except (SchemaError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise EdgekitError(
                 f"the {job.kind} process of {job.runtime} answered nonsense: {error}"
             ) from None
 
     def _latency(self, job: Job, document: dict[str, Any]) -> None:
-        for scope, process in document["runs"].items():
+        answer = schema.decode(LatencyDocument, document)
+        if not all(process.samples_ns for process in answer.runs.values()):
+            raise SchemaError("runs", "a scope without a sample")
+        for scope, process in answer.runs.items():
             key = (job.runtime, job.threads, scope, job.pace_hz)
-            self._processes.setdefault(key, []).append(schema.decode(Process, process, scope))
-        for scope, problem in document["problems"].items():
+            self._processes.setdefault(key, []).append(process)
+        for scope, problem in answer.problems.items():
             self.warn(f"scope {scope} is not measured: {problem}")
-        self._image = document["image"] or self._image
-        self._costs.append(schema.decode(Cost, document["cost"]))
+        self._image = answer.image or self._image
+        self._costs.append(answer.cost)
         if not job.pace_hz:
-            times = {name: document[name] for name in ("import_ms", "load_ms", "first_ms")}
-            facts = {"runtime": job.runtime, "threads": job.threads, **times}
-            self._starts.append(schema.decode(ColdStart, facts))
+            times = (answer.import_ms, answer.load_ms, answer.first_ms)
+            self._starts.append(ColdStart(job.runtime, job.threads, *times))
 
     def _take_layers(self, job: Job, document: dict[str, Any]) -> None:
         self._layers.append((job, document))
@@ -151,7 +156,7 @@ class Collected:
     def _run(self, key: Key, after: Any) -> Run:
         runtime, threads, scope, pace_hz = key
         processes = tuple(self._processes[key])
-        summary = summarise([process.samples_ns for process in processes])
+        summary = self._summary(key)
         fell = [
             row.throttled_at_s
             for row in self._sustained
@@ -180,6 +185,15 @@ class Collected:
             processes=processes,
             **asdict(summary),
         )
+
+    def _summary(self, key: Key) -> Summary:
+        """Of the processes so far; it is asked after every piece, and changes with few."""
+        processes = self._processes[key]
+        known = self._summaries.get(key)
+        if known is None or known[0] != len(processes):
+            known = len(processes), summarise([process.samples_ns for process in processes])
+            self._summaries[key] = known
+        return known[1]
 
     def _layer_run(self, job: Job, document: dict[str, Any], runs: Sequence[Run]) -> LayerRun:
         key = (job.runtime, job.threads, ENGINE, 0.0)

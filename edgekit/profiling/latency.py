@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import statistics
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -237,6 +237,26 @@ def no_collection() -> Iterator[None]:
 # ---- the work of a fresh process -------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class LatencyDocument:
+    """What the child says.
+
+    Attributes:
+        import_ms: from the start of the process, see ``ColdStart``.
+        runs: by scope.
+        problems: scope -> why it was not timed.
+        image: what the pipeline was fed, in words.
+    """
+
+    import_ms: float
+    load_ms: float
+    first_ms: float
+    runs: Mapping[str, Process]
+    problems: Mapping[str, str]
+    image: str
+    cost: Cost
+
+
 def work(job: Job, clock: Clock) -> dict[str, Any]:
     """Cold start, then each scope: what ``profile`` puts together over several processes."""
     from edgekit.profiling.opening import first_inference, import_runtime, open_model
@@ -248,17 +268,19 @@ def work(job: Job, clock: Clock) -> dict[str, Any]:
         loaded = clock.now_ns()
         first_ms = first_inference(model, clock)
         scopes = Scopes(model, job.image)
-        runs: dict[str, Any] = {}
+        runs: dict[str, Process] = {}
         for name in job.scopes:
             if call := scopes.call(name):
                 plan = plan_of(job, first=not runs)
-                runs[name] = schema.encode(measure(call, clock, plan, epoch_ns=job.epoch_ns))
-        return {
-            "import_ms": (imported - job.spawned_ns) / 1e6,
-            "load_ms": (loaded - imported) / 1e6,
-            "first_ms": first_ms,
-            "runs": runs,
-            "problems": scopes.problems,
-            "image": scopes.image,
-            "cost": schema.encode(measure_cost(clock)),
-        }
+                runs[name] = measure(call, clock, plan, epoch_ns=job.epoch_ns)
+        document = LatencyDocument(
+            import_ms=(imported - job.spawned_ns) / 1e6,
+            load_ms=(loaded - imported) / 1e6,
+            first_ms=first_ms,
+            runs=runs,
+            problems=scopes.problems,
+            image=scopes.image,
+            cost=measure_cost(clock),
+        )
+    encoded: dict[str, Any] = schema.encode(document)
+    return encoded
