@@ -63,12 +63,15 @@ def count_zoo(
 
 
 def _draw(module: nn.Module) -> None:
-    """Give every weight a value: the tracer drops a bias of zeros, which no trained network has."""
+    """Give every weight a value: the tracer drops a bias of zeros, which no trained network has.
+
+    Constants of the network are no weights and keep theirs.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for tensor in (*module.parameters(), *module.buffers()):
+        for tensor in module.state_dict().values():
             if tensor.is_floating_point():
                 tensor.uniform_(0.5, 1.5, generator=generator)
 

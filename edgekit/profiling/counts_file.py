@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 
-from edgekit.bundle import Bundle
+from edgekit.bundle import Bundle, Manifest
 from edgekit.bundle.counts import (
     AS_DEFINED,
     COLUMNS,
@@ -59,16 +59,18 @@ def read_counts(bundle: Bundle) -> BundleCounts | None:
         return None
     graphs = {name: _decode(graph) for name, graph in document.graphs.items()}
     artifacts = {runtime: graphs[name] for runtime, name in document.artifacts.items()}
-    counts = BundleCounts(graphs[AS_DEFINED], artifacts)
-    _compare_with_manifest(counts, bundle)
-    return counts
+    _compare_with_manifest(graphs[AS_DEFINED], artifacts, bundle.manifest)
+    # In the order of the manifest, which is the one they are tried in.
+    ordered = {a.runtime: artifacts[a.runtime] for a in bundle.manifest.artifacts}
+    return BundleCounts(graphs[AS_DEFINED], ordered)
 
 
-def _compare_with_manifest(counts: BundleCounts, bundle: Bundle) -> None:
-    manifest = bundle.manifest
+def _compare_with_manifest(
+    model: Counts, artifacts: Mapping[str, Counts], manifest: Manifest
+) -> None:
+    facts = manifest.model
     said = {artifact.runtime: artifact.macs for artifact in manifest.artifacts}
-    counted = {runtime: graph.macs for runtime, graph in counts.artifacts.items()}
-    model, facts = counts.model, manifest.model
+    counted = {runtime: graph.macs for runtime, graph in artifacts.items()}
     same = (facts.macs, facts.elementwise_multiplies) == (model.macs, model.elementwise_multiplies)
     if said != counted or not same:
         raise BundleError(
