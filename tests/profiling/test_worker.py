@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,12 @@ from edgekit.profiling.job import Job, run_job, time_limit
 from edgekit.profiling.worker import KINDS, do, pin
 from tests.bundle import sample_bundle
 
-QUICK = {"seconds": 0.05, "samples": 5, "warm_seconds": 0.02, "most_warm_seconds": 0.2}
+QUICK: dict[str, Any] = {
+    "seconds": 0.05,
+    "samples": 5,
+    "warm_seconds": 0.02,
+    "most_warm_seconds": 0.2,
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 
