@@ -92,7 +92,7 @@ def series(run: Run, most: int) -> Markup:
         stretch(frame.bottom, *_band(frame, drawn)),
         join(_borders(frame, run, values)),
     )
-    axis = "ms, logarithmic" if y.log else "ms"
+    axis = "ms (logarithmic)" if y.log else "ms"
     return figure(f"In order: {axis} by inference", chart)
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from edgekit.profiling.report import charts, words
 from edgekit.profiling.report.html import Child, Markup, join, tag
-from edgekit.profiling.report.parts import Missing, absent, badge, columns, section, table
+from edgekit.profiling.report.parts import Missing, badge, columns, section, table
 from edgekit.profiling.result import (
     ColdStart,
     Instructions,
@@ -23,10 +23,10 @@ T = TypeVar("T", ColdStart, Run)
 _MOST_SERIES = 20  # sensors' curves are large
 
 
-def latency(result: ProfileResult, anchor: str, columns_each: int, most: int) -> Markup:
+def latency(result: ProfileResult, anchor: str, columns_each: int, most: int) -> Markup | Missing:
     """Distribution and time series of each of the first ``most`` runs."""
     if not result.runs:
-        return section("Latency", anchor, absent(Missing("Latency")), level=3)
+        return Missing("Latency")
     cards = (_card(run, columns_each) for run in result.runs[:most])
     left = len(result.runs) - most
     more = f"The charts of {words.plural(left, 'further run')} are left out." if left > 0 else ""

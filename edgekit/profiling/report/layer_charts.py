@@ -11,7 +11,6 @@ from edgekit.profiling.report.plot import Frame, figure, legend, percent, stretc
 from edgekit.profiling.report.scale import spanning
 from edgekit.profiling.result import LayerRun, LayerTime
 
-MOST_BARS = 600
 NUMBERED = 5  # points of the roofline that are named below it
 _HALF = 72  # pixels for each of the two halves
 
@@ -50,30 +49,24 @@ def shares(layers: Sequence[LayerTime]) -> list[tuple[float, float]]:
     return [(layer.ms / time, (layer.macs or 0) / macs) for layer in layers]
 
 
-def butterfly(of: LayerRun) -> Markup:
-    """Kernels in order: share of the time upwards, share of the MACs downwards."""
-    layers = of.layers[:MOST_BARS]
-    both = shares(layers)
-    high = max(max(time, macs) for time, macs in both) or 1.0
+def butterfly(of: LayerRun, most: int) -> Markup:
+    """Kernels in order, the ``most`` slowest: time upwards, MACs downwards, as shares of all."""
+    both = list(zip(of.layers, shares(of.layers), strict=True))
+    bound = sorted((layer.ms for layer in of.layers), reverse=True)[:most][-1]
+    drawn = [item for item in both if item[0].ms >= bound][:most]
+    high = max(max(pair) for _, pair in drawn) or 1.0
     frame = Frame(x=None, y=None, height=2 * _HALF, top=4)
-    wide = 1 / len(both)
+    wide = 1 / len(drawn)
     bars = join(
-        bar
-        for i, (layer, pair) in enumerate(zip(layers, both, strict=True))
-        for bar in _pair_of_bars(i * wide, wide, layer, pair, high)
+        bar for i, item in enumerate(drawn) for bar in _pair_of_bars(i * wide, wide, *item, high)
     )
     zero = frame.top + _HALF
     middle = tag("line", class_="axis", x1="0", x2="100%", y1=zero, y2=zero)
-    name = (
-        f"{words.plural(len(layers), 'kernel')} in order: share of the time upwards, share of the "
-        f"MACs downwards; the highest bar is {words.percent(high)}"
-    )
+    all_of_them = len(drawn) == len(both)
+    which = "Kernels" if all_of_them else f"The {len(drawn)} slowest of {len(both)} kernels"
+    name = f"{which} in the order of the graph; the highest bar is {words.percent(high)}"
     keys = legend(("time", "share of the time, upwards"), ("macs", "share of the MACs, downwards"))
-    return figure(
-        f"Kernels in the order of the graph; the highest bar is {words.percent(high)}",
-        frame.draw(name, bars, middle),
-        keys,
-    )
+    return figure(name, frame.draw(name, bars, middle), keys)
 
 
 def _pair_of_bars(
@@ -95,7 +88,7 @@ def _pair_of_bars(
     )
 
 
-def roofline(of: LayerRun) -> Markup | None:
+def roofline(of: LayerRun, most: int) -> Markup | None:
     """Achieved rate against arithmetic intensity, or None where the bytes are not known.
 
     The roof is the best that this run achieved, in MACs and in bytes per second: nothing here
@@ -104,14 +97,15 @@ def roofline(of: LayerRun) -> Markup | None:
     points = [(rate.intensity, rate) for rate in rates(of.layers) if rate.intensity]
     if len(points) < 2:
         return None
-    points = points[:MOST_BARS]
     best = max(rate.gmacs for _, rate in points)
     fastest = max(rate.gmacs / intensity for intensity, rate in points)  # 1e9 bytes per second
     x = spanning([intensity for intensity, _ in points], log=True)
     y = spanning([rate.gmacs for _, rate in points], log=True)
     frame = Frame(x=x, y=y, height=190, top=22)
     total = sum(layer.ms for layer in of.layers) or 1.0
-    dots = join(_dot(frame, number, i, rate, total) for number, (i, rate) in _painted(points))
+    dots = join(
+        _dot(frame, number, i, rate, total) for number, (i, rate) in _painted(points[:most])
+    )
     chart = frame.draw(
         f"{words.plural(len(points), 'kernel')}: GMAC/s against MACs per byte; "
         f"the best reaches {words.ms(best)} GMAC/s",

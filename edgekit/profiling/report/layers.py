@@ -10,18 +10,19 @@ from edgekit.profiling.report.parts import Missing, absent, columns, folded, sec
 from edgekit.profiling.report.plot import percent
 from edgekit.profiling.result import LayerRun, LayerTime, ProfileResult
 
+_WORTH_A_TABLE = 36  # kernels; fewer add little to the slowest
 _SLOWEST = 12  # that are shown at once; the others are folded below them
 
 
-def layers(result: ProfileResult, anchor: str) -> Markup | Missing:
-    """Each runtime's instrumented run, or why it has none."""
+def layers(result: ProfileResult, anchor: str, most: int) -> Markup | Missing:
+    """Each runtime's instrumented run, or why it has none; ``most`` kernels of a run are shown."""
     title = "Layers: time beside MACs"
     if not result.layers:
         return Missing("Times per layer")
-    return section(title, anchor, (_one(run) for run in result.layers[:20]), level=3)
+    return section(title, anchor, (_one(run, most) for run in result.layers[:20]), level=3)
 
 
-def _one(run: LayerRun) -> Markup:
+def _one(run: LayerRun, most: int) -> Markup:
     heading = tag("h4", f"{run.runtime}, {words.plural(run.threads, 'thread')}")
     if not run.layers:
         why = run.note or "the runtime offers none"
@@ -31,10 +32,10 @@ def _one(run: LayerRun) -> Markup:
         heading,
         tag("p", findings(run)),
         tag("p", _sum(run), class_="note"),
-        tag("div", layer_charts.butterfly(run), class_="card"),
+        tag("div", layer_charts.butterfly(run, most), class_="card"),
         _kinds(run),
-        _slowest(run),
-        _roofline(run),
+        _slowest(run, most),
+        _roofline(run, most),
     )
 
 
@@ -69,9 +70,11 @@ def _sum(run: LayerRun) -> str:
     text += f"the kernels' medians add up to {words.ms(total)} ms"
     if run.total_ms:
         ratio = words.percent(total / run.total_ms)
-        text += f", which is {ratio} of the {words.ms(run.total_ms)} ms of the run without"
+        text += (
+            f", which is {ratio} of the {words.ms(run.total_ms)} ms measured without instruments"
+        )
     else:
-        text += "; the run without instruments was not measured"
+        text += "; there is no such figure without instruments"
     return f"{text}. {run.note}"
 
 
@@ -93,7 +96,7 @@ def _kind_row(kind: str, group: Sequence[tuple[LayerTime, tuple[float, float]]])
     return (kind, len(group), words.ms(total), _bars(time, macs, 1.0), *shares)
 
 
-def _slowest(run: LayerRun) -> Markup:
+def _slowest(run: LayerRun, most: int) -> Markup:
     both = list(zip(run.layers, layer_charts.shares(run.layers), strict=True))
     high = max(max(pair) for _, pair in both) or 1.0
     ordered = sorted(both, key=lambda item: -item[0].ms)
@@ -101,15 +104,15 @@ def _slowest(run: LayerRun) -> Markup:
         "where in the model", "#ms", "time over MACs", "#of the time", "#MACs", "#of the MACs",
         "#GMAC/s", "kind", "kernel of the engine",
     )  # fmt: skip
-    first = [_layer_row(layer, pair, high) for layer, pair in ordered[:_SLOWEST]]
+    first = [_layer_row(*item, high) for item in ordered[:_SLOWEST]]
     shown = table(f"Slowest kernels of {run.runtime}", heads, first)
-    if len(both) <= _SLOWEST:
+    if len(both) <= _SLOWEST or most < _WORTH_A_TABLE:
         return shown
-    every = table(
-        f"All kernels of {run.runtime}", heads, [_layer_row(*item, high) for item in both]
-    )
-    title = f"All {words.plural(len(both), 'kernel')} in the order of the graph"
-    return tag("div", shown, folded(title, every))
+    title, chosen = f"All {words.plural(len(both), 'kernel')} in the order of the graph", both
+    if len(both) > most:
+        title, chosen = f"The {most} slowest of {words.plural(len(both), 'kernel')}", ordered[:most]
+    rows = [_layer_row(*item, high) for item in chosen]
+    return tag("div", shown, folded(title, table(f"{title}, {run.runtime}", heads, rows)))
 
 
 def _layer_row(layer: LayerTime, pair: tuple[float, float], high: float) -> Sequence[Child]:
@@ -139,8 +142,8 @@ def _bars(time: float, macs: float, high: float) -> Markup:
     )
 
 
-def _roofline(run: LayerRun) -> Markup:
-    drawn = layer_charts.roofline(run)
+def _roofline(run: LayerRun, most: int) -> Markup:
+    drawn = layer_charts.roofline(run, most)
     if drawn is None:
         return absent(Missing("Roofline", "the bytes that each layer moves are not known"))
     return tag("div", drawn, class_="card")

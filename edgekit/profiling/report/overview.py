@@ -14,6 +14,8 @@ from edgekit.profiling.result import STABLE, ProfileResult, Reference, Run
 
 Results = Sequence[ProfileResult]
 
+_MOST_DOUBTS = 3  # figures whose reasons are told at the top
+
 RANDOM_WEIGHTS = (
     "These bundles have random weights: they are fit for latency work only, and what the network "
     "would answer means nothing. An accuracy that is shown is the published one."
@@ -89,14 +91,26 @@ def _limits(results: Results, unlike: Sequence[str]) -> Iterator[Markup]:
 def _doubts(result: ProfileResult, of: str) -> Iterator[Markup]:
     doubtful = [run for run in result.runs if run.verdict != STABLE]
     if doubtful:
-        count = f"{len(doubtful)} of {words.plural(len(result.runs), 'figure')}{of}"
-        reasons = (
-            f"{words.label(run)}: {run.verdict}; {'; '.join(run.reasons) or 'no reason given'}"
-            for run in doubtful
+        first = words.headline(result)
+        doubtful.sort(key=lambda run: run is not first)
+        left = len(doubtful) - _MOST_DOUBTS
+        more = [f"and {left} more: the reasons stand with each figure below"] if left > 0 else []
+        yield callout(
+            "warning",
+            "Not trustworthy as they stand:",
+            f"{len(doubtful)} of {words.plural(len(result.runs), 'figure')}{of}.",
+            bullets([*map(_doubt, doubtful[:_MOST_DOUBTS]), *more]),
         )
-        yield callout("warning", "Not trustworthy as they stand:", f"{count}.", bullets(reasons))
-    if result.warnings:
-        yield callout("info", f"Said while measuring{of}.", bullets(result.warnings))
+    # Random weights have a callout of their own.
+    said = [text for text in result.warnings if not text.lower().startswith("random weights")]
+    if said:
+        yield callout("info", f"Said while measuring{of}.", bullets(said))
+
+
+def _doubt(run: Run) -> str:
+    reasons = "; ".join(run.reasons)
+    said = reasons if reasons.startswith(run.verdict) else f"{run.verdict}; {reasons}"
+    return f"{words.label(run)}: {said.removesuffix('; ')}"
 
 
 # ---- all figures -----------------------------------------------------------------------------
@@ -180,7 +194,7 @@ def references(results: Results) -> Markup:
         return section("Beside known networks", "references", said)
     heads = columns(
         "model", "runtime", "#threads", "reference", "#its p50 ms", "#model p50 ms",
-        "#model / reference", "95 % interval", "#reference MACs", "accuracy", "#turns", "source",
+        "#model / reference", "95 % interval", "#reference MACs", "accuracy", "#turns",
     )  # fmt: skip
     drawn = table("Ratios to reference networks", heads, [_ratio_row(*row) for row in rows])
     said = bullets(compared(*row) for row in rows[:12])
@@ -190,7 +204,9 @@ def references(results: Results) -> Markup:
         "machine slows both. Accuracies are the published ones; nothing here measured them.",
         class_="note",
     )
-    return section("Beside known networks", "references", said, drawn, note)
+    sources = dict.fromkeys(f"{ref.name}: {ref.source}" for _, ref in rows if ref.source)
+    read = tag("p", f"Accuracies: {'; '.join(sources)}.", class_="note") if sources else None
+    return section("Beside known networks", "references", said, drawn, note, read)
 
 
 def compared(result: ProfileResult, ref: Reference) -> str:
@@ -219,5 +235,4 @@ def _ratio_row(result: ProfileResult, ref: Reference) -> Sequence[Child]:
         words.count(ref.macs),
         ref.accuracy or "–",
         ref.turns,
-        ref.source or "–",
     )

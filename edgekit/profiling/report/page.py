@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.profiling.report import details, layers, overview, surroundings, words
@@ -15,23 +16,37 @@ from edgekit.profiling.report.html import Markup, tag
 from edgekit.profiling.report.parts import Missing, bullets, callout, missing_text, section
 from edgekit.profiling.result import ProfileResult
 
-_PIXELS = 60_000  # columns of all time series together: about 1.2 MB of page
-_MOST_COLUMNS, _LEAST_COLUMNS = 320, 40
-_MOST_RUNS = 40  # of one result whose charts are drawn
 _MOST_RESULTS = 40  # that are shown in detail
 
-Part = Callable[[ProfileResult, str], Markup | Missing]
+# Of a whole page, so that it stays below 1.5 MB however much was measured.
+_COLUMNS = 8_000  # of time series, 47 bytes each
+_CHARTS = 48  # runs that are drawn, 4 kB each beside their columns
+_KERNELS = 750  # in charts and tables of all kernels, 800 bytes each
+_MOST_COLUMNS = 320  # of one time series: about as many as it has pixels
 
-# Title in the contents, and what draws it; latency is drawn apart: it needs the page's budget.
+
+@dataclass(frozen=True)
+class Room:
+    """What each part may take of the page: columns a time series, runs a result, kernels a run."""
+
+    columns: int
+    runs: int
+    kernels: int
+
+
+Part = Callable[[ProfileResult, str, Room], Markup | Missing]
+
+# Title in the contents, and what draws it.
 _PARTS: tuple[tuple[str, Part], ...] = (
-    ("cold start", details.cold_starts),
-    ("pace", details.pacing),
-    ("sustained", details.long_runs),
-    ("layers", layers.layers),
-    ("memory", details.memory),
-    ("instructions", details.instructions),
-    ("environment", surroundings.environment),
-    ("how it was measured", surroundings.method),
+    ("latency", lambda result, at, room: details.latency(result, at, room.columns, room.runs)),
+    ("cold start", lambda result, at, _: details.cold_starts(result, at)),
+    ("pace", lambda result, at, _: details.pacing(result, at)),
+    ("sustained", lambda result, at, _: details.long_runs(result, at)),
+    ("layers", lambda result, at, room: layers.layers(result, at, room.kernels)),
+    ("memory", lambda result, at, _: details.memory(result, at)),
+    ("instructions", lambda result, at, _: details.instructions(result, at)),
+    ("environment", lambda result, at, _: surroundings.environment(result, at)),
+    ("how it was measured", lambda result, at, _: surroundings.method(result, at)),
 )
 
 
@@ -69,22 +84,33 @@ def _policy(style: str) -> str:
 
 
 def _body(results: Sequence[ProfileResult], unlike: Sequence[str]) -> Markup:
-    runs = sum(min(len(result.runs), _MOST_RUNS) for result in results[:_MOST_RESULTS])
-    each = max(_LEAST_COLUMNS, min(_MOST_COLUMNS, _PIXELS // max(1, runs)))
+    room = _room(results[:_MOST_RESULTS])
     left = len(results) - _MOST_RESULTS
     more = callout("info", "Not all in detail:", f"{left} further results.") if left > 0 else None
+    detailed = [
+        _result(number, result, room)
+        for number, result in enumerate(results[:_MOST_RESULTS], start=1)
+    ]
     return tag(
         "main",
         tag("p", "edgekit · profile report · ", _dates(results), class_="eyebrow"),
         overview.verdict(results, unlike),
-        _contents(results),
+        _contents(results, detailed),
         overview.figures(results),
         overview.references(results),
-        (_result(number, result, each) for number, result in _numbered(results)),
+        (one.page for one in detailed),
         more,
         surroundings.glossary(),
         tag("footer", "Made by edgekit from its JSON, which has every sample."),
     )
+
+
+def _room(results: Sequence[ProfileResult]) -> Room:
+    runs = max(1, _CHARTS // len(results))
+    drawn = sum(min(len(result.runs), runs) for result in results)
+    tables = sum(bool(run.layers) for result in results for run in result.layers)
+    columns = min(_MOST_COLUMNS, _COLUMNS // max(1, drawn))
+    return Room(columns=columns, runs=runs, kernels=_KERNELS // max(1, tables))
 
 
 def _dates(results: Sequence[ProfileResult]) -> str:
@@ -92,48 +118,48 @@ def _dates(results: Sequence[ProfileResult]) -> str:
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _numbered(results: Sequence[ProfileResult]) -> list[tuple[int, ProfileResult]]:
-    return list(enumerate(results[:_MOST_RESULTS], start=1))
+@dataclass(frozen=True)
+class _Detailed:
+    """One result, drawn: ``parts`` are the titles and anchors of what there is."""
+
+    page: Markup
+    anchor: str
+    parts: tuple[tuple[str, str], ...]
 
 
-def _contents(results: Sequence[ProfileResult]) -> Markup:
-    links = [("figures", "figures"), ("known networks", "references")]
-    if len(results) == 1:
-        drawn, _ = _parts(1, results[0])
-        links += [("latency", "r1-latency"), *((title, _anchor(1, title)) for title in drawn)]
-    else:
-        links += [
-            (words.short(result.model), f"r{number}") for number, result in _numbered(results)
-        ]
-    links.append(("what the words mean", "words"))
-    items = (tag("li", tag("a", title, href=f"#{anchor}")) for title, anchor in links)
-    return tag("nav", tag("ul", items), aria_label="Contents")
-
-
-def _anchor(number: int, title: str) -> str:
-    """Of our own words only: nothing of a result file is in an id."""
-    return f"r{number}-{title.replace(' ', '-')}"
-
-
-def _parts(number: int, result: ProfileResult) -> tuple[dict[str, Markup], list[Missing]]:
-    """What there is of a result, by title, and what is missing."""
-    made = [(title, draw(result, _anchor(number, title))) for title, draw in _PARTS]
-    drawn = {title: part for title, part in made if not isinstance(part, Missing)}
-    return drawn, [part for _, part in made if isinstance(part, Missing)]
-
-
-def _result(number: int, result: ProfileResult, columns_each: int) -> Markup:
-    drawn, missing = _parts(number, result)
-    return tag(
+def _result(number: int, result: ProfileResult, room: Room) -> _Detailed:
+    anchor = f"r{number}"  # of our own words only: nothing of a result file is in an id
+    made = [
+        (title, at, draw(result, at, room))
+        for title, draw in _PARTS
+        for at in (f"{anchor}-{title.replace(' ', '-')}",)
+    ]
+    missing = [part for _, _, part in made if isinstance(part, Missing)]
+    page = tag(
         "section",
         tag("h2", f"{words.short(result.model)} on {words.place(result)}"),
-        details.latency(result, f"r{number}-latency", columns_each, _MOST_RUNS),
-        drawn.values(),
-        _not_measured(f"r{number}-missing", missing) if missing else None,
+        (part for _, _, part in made if not isinstance(part, Missing)),
+        _not_measured(f"{anchor}-missing", missing) if missing else None,
         class_="result",
-        id=f"r{number}",
+        id=anchor,
     )
+    there = tuple((title, at) for title, at, part in made if not isinstance(part, Missing))
+    return _Detailed(page, anchor, there)
 
 
 def _not_measured(anchor: str, missing: Sequence[Missing]) -> Markup:
     return section("Not measured", anchor, bullets(map(missing_text, missing)), level=3)
+
+
+def _contents(results: Sequence[ProfileResult], detailed: Sequence[_Detailed]) -> Markup:
+    links = [("figures", "figures"), ("known networks", "references")]
+    if len(results) == 1:
+        links += detailed[0].parts
+    else:
+        links += [
+            (words.short(result.model), one.anchor)
+            for result, one in zip(results, detailed, strict=False)
+        ]
+    links.append(("what the words mean", "words"))
+    items = (tag("li", tag("a", title, href=f"#{anchor}")) for title, anchor in links)
+    return tag("nav", tag("ul", items), aria_label="Contents")

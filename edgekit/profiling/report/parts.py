@@ -11,7 +11,7 @@ from edgekit.profiling.result import CONTENDED, NOISY, STABLE, THROTTLED
 
 _LONG_WORD = 32  # characters that a column may be widened by
 _SHORT = 16
-MOST_ROWS = 400  # of one table; the JSON has them all
+MOST_ROWS = 300  # of one table; the JSON has them all
 
 _SIGNS = {STABLE: "●", NOISY: "▲", THROTTLED: "▼", CONTENDED: "◆"}  # not by colour alone
 

@@ -87,7 +87,7 @@ class Frame:
     def _x_labels(self) -> Iterable[Markup]:
         if self.x is None:
             return
-        ticks = self.x.ticks(4) if self.x_ticks is None else self.x_ticks
+        ticks = self.x.ticks(5) if self.x_ticks is None else self.x_ticks
         for value in ticks:
             share = self.x.at(value)
             yield tag(

@@ -20,6 +20,7 @@ from edgekit.profiling.result import (
 
 NOT_MEASURED = "not measured"
 _LONGEST_NAME = 64
+_MOST_DECIMALS = 4
 
 SCOPE_WORDS = {
     ENGINE: "the engine's own call, on tensors already in place",
@@ -37,11 +38,11 @@ VERDICT_WORDS = {
 
 
 def ms(value: float) -> str:
-    """Milliseconds without the unit, to three digits: 0.482, 12.3, 1,204."""
+    """Milliseconds without the unit, to three digits: 0.482, 12.3, 1,204; at most to 0.1 us."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "-"
     whole = math.floor(math.log10(abs(value)))
-    return f"{value:,.{min(9, max(0, 2 - whole))}f}"
+    return f"{value:,.{min(_MOST_DECIMALS, max(0, 2 - whole))}f}"
 
 
 def maybe_ms(value: float | None) -> str:
@@ -148,5 +149,5 @@ def inputs(result: ProfileResult) -> str:
 
 
 def accuracy(result: ProfileResult) -> str:
-    """The published top-1 of the model, or ""."""
-    return result.facts.published.get("top-1", "")
+    """The published top-1 of the model without its source, or ""."""
+    return result.facts.published.get("top-1", "").partition(" (")[0]
