@@ -97,6 +97,15 @@ def test_wide_intervals_that_overlap_are_noise():
     assert verdicts(before, after)["p50_ms"] == "same"
 
 
+def test_intervals_that_touch_decide_nothing_however_equal_the_processes():
+    before, after = measured(processes(0.5, 1)), measured(processes(0.55, 2))
+    assert verdicts(before, after)["p50_ms"] == "worse"
+    unsure = dataclasses.replace(before, p50_interval_ms=(0.44, 0.56))
+    assert verdicts(unsure, after)["p50_ms"] == "same"
+    unsure = dataclasses.replace(after, p50_interval_ms=(0.49, 0.61))
+    assert verdicts(before, unsure)["p50_ms"] == "same"
+
+
 def test_a_single_process_does_not_bound_what_others_would_say():
     before = measured(processes(0.5, 1, count=1))
     assert verdicts(before, measured(processes(0.52, 2, count=1)))["p50_ms"] == "same"
@@ -226,6 +235,7 @@ def test_the_same_environment():
             on({"packages": {"litert": "2.2.0", "numpy": "2.1.3"}}),
             "litert: 2.1.0 / 2.2.0",
         ),
+        (on({"packages": {"litert": "2.1.0", "numpy": "1.26"}}), "numpy: 2.1.3 / 1.26"),
         (on(None, {"governors": {"policy0": "powersave"}}), "governor: performance / powersave"),
         (on(None, {"max_mhz": {"policy0": 600.0}}), "highest clock: 1500 MHz / 600 MHz"),
         (on(None, {"clocks_locked": True}), "clocks locked: False / True"),
