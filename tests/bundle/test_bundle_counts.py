@@ -46,7 +46,7 @@ def test_what_is_written_is_what_is_read() -> None:
 
 
 def test_equal_counts_are_equal_bytes_one_line_a_node() -> None:
-    turned = CountsFile(dict(reversed(SAMPLE.graphs.items())), SAMPLE.artifacts)
+    turned = CountsFile(dict(reversed(list(SAMPLE.graphs.items()))), SAMPLE.artifacts)
     text = counts_to_json(SAMPLE)
     assert counts_to_json(turned) == text
     assert [line.strip() for line in text.splitlines()].count(

@@ -97,19 +97,22 @@ def test_macs_equal_half_of_torchs_flops(name: str) -> None:
     assert 2 * counts.macs == _flops(module, shape)
 
 
-def _convolution(draw: st.DrawFn) -> tuple[nn.Module, int]:
-    groups = draw(st.sampled_from([1, 2, 3]))
-    width_in, width_out = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
-    kernel = draw(st.sampled_from([1, 2, 3, (3, 1), (1, 5)]))
-    options = {"stride": draw(st.integers(1, 2)), "padding": 2, "groups": groups}
-    kind = draw(st.sampled_from([nn.Conv2d, nn.ConvTranspose2d]))
+def _convolution(data: st.DataObject) -> tuple[nn.Module, int]:
+    groups = data.draw(st.sampled_from([1, 2, 3]))
+    width_in, width_out = (
+        groups * data.draw(st.integers(1, 3)),
+        groups * data.draw(st.integers(1, 3)),
+    )
+    kernel = data.draw(st.sampled_from([1, 2, 3, (3, 1), (1, 5)]))
+    options = {"stride": data.draw(st.integers(1, 2)), "padding": 2, "groups": groups}
+    kind = data.draw(st.sampled_from([nn.Conv2d, nn.ConvTranspose2d]))
     return kind(width_in, width_out, kernel, **options), width_in
 
 
 @settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_any_convolution_and_head_equal_torchs_count(data: st.DataObject) -> None:
-    first, width = _convolution(data.draw)
+    first, width = _convolution(data)
     size = data.draw(st.integers(5, 9))
     shape = (data.draw(st.integers(1, 2)), width, size, data.draw(st.integers(5, 9)))
     elements = first(torch.zeros(shape)).flatten(1).shape[1]
@@ -133,7 +136,8 @@ def _products(module: nn.Module, size: int) -> tuple[int, int]:
     products: list[int] = []
 
     def shift_max(part: nn.Module, _: object, output: torch.Tensor) -> None:
-        products.append(2 * int(part.branches) * output.numel())
+        assert isinstance(part, DynamicShiftMax)
+        products.append(2 * part.branches * output.numel())
 
     def squeeze(_: nn.Module, __: object, output: torch.Tensor) -> None:
         products.append(output.numel())

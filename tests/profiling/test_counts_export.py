@@ -92,9 +92,16 @@ def test_a_file_that_is_another_graph_than_the_manifest_says_is_refused(
 
 
 def test_counting_from_the_zoo_and_from_its_bundle_is_the_same(tmp_path: Path) -> None:
-    options = {"image_size": 32, "num_classes": 10}
-    path = export_zoo("micronet-m0", "arm", weights="random", out=tmp_path / "b", **options).path
-    exported, counted = _counts(path), count_zoo("micronet-m0", **options).counts
+    path = export_zoo(
+        "micronet-m0",
+        "arm",
+        weights="random",
+        out=tmp_path / "b",
+        image_size=32,
+        num_classes=10,
+    ).path
+    exported = _counts(path)
+    counted = count_zoo("micronet-m0", image_size=32, num_classes=10).counts
     assert exported.model == counted
     for graph in exported.artifacts.values():  # rewritten: other MACs, the same products
         assert graph.elementwise_multiplies == counted.elementwise_multiplies
