@@ -32,9 +32,11 @@ exit codes:
   6 device unreachable, 7 missing dependency, 130 interrupted
 
 environment:
-  EDGEKIT_CACHE     folder of weights and TensorRT plans (default: ~/.cache/edgekit)
-  EDGEKIT_OFFLINE   1: never use the network
-  NO_COLOR          no colours
+  EDGEKIT_CACHE          folder of weights, wheels and TensorRT plans (default: ~/.cache/edgekit)
+  EDGEKIT_OFFLINE        1: never use the network
+  EDGEKIT_SSH            the ssh of --device, with options: "ssh -F FILE" (default: ssh)
+  EDGEKIT_DEVICE_PYTHON  the Python to use on the device (default: the first that suits)
+  NO_COLOR               no colours
 """
 
 
