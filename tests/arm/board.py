@@ -93,6 +93,19 @@ class Board:
         """Address of ``pi`` or ``bare``."""
         return f"ssh://{user}@127.0.0.1:{self.port}"
 
+    def put(self, user: str, *paths: Path) -> None:
+        """Copy files and folders into the user's home by scp."""
+        words = ("scp", "-q", "-r", "-F", str(self.ssh_config), "-P", str(self.port))
+        target = f"{user}@127.0.0.1:"
+        subprocess.run((*words, *map(str, paths), target), check=True, timeout=120)
+
+    def fetch(self, user: str, name: str, folder: Path) -> Path:
+        """Copy a file of the user's home into ``folder`` by scp."""
+        words = ("scp", "-q", "-F", str(self.ssh_config), "-P", str(self.port))
+        source = f"{user}@127.0.0.1:{name}"
+        subprocess.run((*words, source, str(folder)), check=True, timeout=120)
+        return folder / name
+
     @property
     def ssh(self) -> str:
         """The ssh command that reaches it, as EDGEKIT_SSH takes it."""

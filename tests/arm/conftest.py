@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.profiling.emulation.emulator import find_emulator
+from edgekit.profiling.remote.own_wheel import own_wheel
 from tests.arm.board import CannotRunHereError, running_board
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,3 +66,13 @@ def arm_bundle(edgekit, tmp_path_factory):
     status, _, said = edgekit(*words)
     assert status == 0, said
     return out
+
+
+@pytest.fixture(scope="session")
+def equipped(board, tmp_path_factory):
+    """The board with edgekit installed for its user pi, from the wheel that boards are sent."""
+    wheel = tmp_path_factory.mktemp("wheel") / "edgekit.whl"
+    wheel.write_bytes(own_wheel())
+    board.put("pi", wheel)
+    board.run("pi", "python3 -m zipfile -e edgekit.whl $(python3 -m site --user-site)")
+    return board

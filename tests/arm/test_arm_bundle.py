@@ -1,7 +1,6 @@
 """The ARM bundle on AArch64 builds of the runtimes, as an app on a board meets it."""
 
 import json
-import subprocess
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import pytest
 import edgekit as package
 from edgekit.bundle import open_bundle
 from edgekit.bundle.agreement import PARITY_TOLERANCE, relative_error
-from tests.arm.conftest import ROOT
 
 pytestmark = pytest.mark.arm
 
@@ -17,25 +15,14 @@ RUNTIMES = ("litert", "onnxruntime")
 
 
 @pytest.fixture(scope="module")
-def on_board(board, arm_bundle, tmp_path_factory):
-    """edgekit itself, the bundle and its golden input, copied there by scp."""
+def golden(equipped, arm_bundle, tmp_path_factory):
+    """The bundle and its golden input are on the board; this is the golden data."""
     with open_bundle(arm_bundle) as bundle:
         golden = bundle.golden()
     inputs = tmp_path_factory.mktemp("golden") / "golden-input.npz"
     np.savez(inputs, **dict(golden.inputs))  # type: ignore[arg-type]
-    copy(board, ROOT / "edgekit", arm_bundle, inputs)
-    board.run("pi", f"mv edgekit lib-edgekit && mkdir lib && mv lib-edgekit lib/edgekit && "
-                    f"mv {arm_bundle.name} bundle")  # fmt: skip
+    equipped.put("pi", arm_bundle, inputs)
     return golden
-
-
-def copy(board, *paths):
-    words = ("scp", "-q", "-r", "-F", str(board.ssh_config), "-P", str(board.port))
-    subprocess.run((*words, *map(str, paths), "pi@127.0.0.1:"), check=True, timeout=120)
-
-
-def run_there(board, words):
-    return board.run("pi", f"PYTHONPATH=lib python3 -m edgekit {words}")
 
 
 def test_the_board_is_a_raspberry_pi_to_whoever_asks(board):
@@ -46,23 +33,20 @@ def test_the_board_is_a_raspberry_pi_to_whoever_asks(board):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_the_bundle_computes_its_golden_output(runtime, board, on_board, tmp_path):
-    words = f"run bundle golden-input.npz --runtime {runtime} --save {runtime}.npz --json"
-    document = json.loads(run_there(board, words))
+def test_the_bundle_computes_its_golden_output(runtime, equipped, golden, arm_bundle, tmp_path):
+    words = f"run {arm_bundle.name} golden-input.npz --runtime {runtime} --save {runtime}.npz"
+    document = json.loads(equipped.run("pi", f"python3 -m edgekit {words} --json"))
     assert document["engine"]["runtime"] == runtime
-    fetch = ("scp", "-q", "-F", str(board.ssh_config), "-P", str(board.port),
-             f"pi@127.0.0.1:{runtime}.npz", str(tmp_path))  # fmt: skip
-    subprocess.run(fetch, check=True, timeout=60)
-    with np.load(tmp_path / f"{runtime}.npz") as got:
-        assert sorted(got) == sorted(on_board.outputs)
-        for name, wanted in on_board.outputs.items():
+    with np.load(equipped.fetch("pi", f"{runtime}.npz", tmp_path)) as got:
+        assert sorted(got) == sorted(golden.outputs)
+        for name, wanted in golden.outputs.items():
             assert relative_error(got[name], wanted) <= PARITY_TOLERANCE["fp32"]
             # The comparison itself: one per cent off would be seen.
             assert relative_error(1.01 * got[name], wanted) > PARITY_TOLERANCE["fp32"]
 
 
-def test_the_doctor_there_finds_both_runtimes(board, on_board):
-    facts = json.loads(run_there(board, "doctor --json"))
+def test_the_doctor_there_finds_both_runtimes(equipped):
+    facts = json.loads(equipped.run("pi", "python3 -m edgekit doctor --json"))
     assert facts["machine"]["edgekit"] == package.__version__
     found = {row["runtime"]: row["problem"] for row in facts["runtimes"]}
     assert {name: found[name] for name in RUNTIMES} == dict.fromkeys(RUNTIMES, "")

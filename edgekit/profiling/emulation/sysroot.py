@@ -43,6 +43,7 @@ PACKAGES = (
     "libstdc++6",
     "libgomp1",
     "bash",
+    "dash",
     "coreutils",
     "libc-bin",
     "ca-certificates",
