@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.bundle import schema
-from edgekit.errors import UsageError
+from edgekit.errors import EdgekitError
 from edgekit.profiling.clock import Clock
 from edgekit.profiling.counts import LayerCount
 from edgekit.profiling.counts_file import BundleCounts
@@ -30,7 +30,7 @@ from edgekit.profiling.result import LayerRun, LayerTime
 from edgekit.runtimes.session import KernelTime, Session
 
 _SECONDS = 1.5  # of inferences without timing, of which there are
-_FEWEST, _MOST = 10, 300
+_FEWEST, _MOST = 10, 150
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def work(job: Job, clock: Clock) -> dict[str, Any]:
         kernels, note = [], ""
         try:
             kernels = session.layer_times(inputs, count)
-        except UsageError as error:
+        except EdgekitError as error:  # a profile is worth having without it
             note = str(error)
         document = LayerDocument(
             runtime=job.runtime,

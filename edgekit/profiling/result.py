@@ -134,7 +134,7 @@ class LayerTime:
         kind: the engine's own type.
         layers: names of the graph's nodes it stands for; empty where the engine added it.
         scope: where in the model the first of them comes from.
-        ms: median per inference, instrumented.
+        ms: typical per inference, instrumented: see ``LayerRun.source``.
         macs: of those layers; None where they are not known.
         bytes_moved: weights, inputs and outputs of those layers, each once: what the roofline
             divides by; None where they are not known.
@@ -154,6 +154,7 @@ class LayerRun:
     """Per-layer times of one runtime, or in ``note`` why there are none.
 
     Attributes:
+        source: where the times come from and how exact they are; "" without any.
         sum_ms: of the kernels, instrumented.
         total_ms: p50 of the engine scope, not instrumented, same threads; None if not measured.
     """

@@ -137,10 +137,10 @@ class OrtSession(Session):
         warm_up = warm_up_of(inferences)
         for _ in range(warm_up + inferences):
             engine.run(self._output_names, feed)
-        record = json.loads(Path(engine.end_profiling()).read_bytes())
+        runs = _events(Path(engine.end_profiling()))[warm_up:]
         optimised = read_nodes((folder / _GRAPH).read_bytes())
         layers = attribute(read_nodes(self._file.read_bytes()), optimised)
-        return _kernel_times(_events(record)[warm_up:], optimised, layers)
+        return _kernel_times(runs, optimised, layers)
 
     def clone(self) -> OrtSession:
         """Another session on the same engine, which runs from several threads as it is."""
@@ -220,18 +220,35 @@ _KERNEL = "_kernel_time"  # suffix of a node's name in the record
 _Event = tuple[str, str, int, float]  # name, operator type, index in the graph, milliseconds
 
 
-def _events(record: Sequence[Mapping[str, Any]]) -> list[list[_Event]]:
-    """The kernels of each run, in order; a run's own entry comes after them."""
+def _events(record: Path) -> list[list[_Event]]:
+    """The kernels of each run, in order; a run's own entry comes after them.
+
+    The record is a JSON list with an entry a line. It is read by line, since it takes a megabyte
+    for every thousand kernels, and ten in memory.
+
+    Raises:
+        UsageError: not JSON, as when a node's name has a quotation mark.
+    """
     runs: list[list[_Event]] = [[]]
-    for entry in record:
-        if entry.get("cat") == "Node" and entry["name"].endswith(_KERNEL):
-            facts = entry["args"]
-            name = entry["name"].removesuffix(_KERNEL)
-            event = (name, facts["op_name"], int(facts["node_index"]), entry["dur"] / 1e3)
-            runs[-1].append(event)
-        elif entry.get("name") == "model_run":
-            runs.append([])
+    with record.open(encoding="utf-8") as lines:
+        for line in lines:
+            text = line.strip().rstrip(",")
+            entry = _entry(text) if text.startswith("{") else {}
+            if entry.get("cat") == "Node" and entry["name"].endswith(_KERNEL):
+                name, facts = entry["name"].removesuffix(_KERNEL), entry["args"]
+                event = (name, facts["op_name"], int(facts["node_index"]), entry["dur"] / 1e3)
+                runs[-1].append(event)
+            elif entry.get("name") == "model_run":
+                runs.append([])
     return runs[:-1]
+
+
+def _entry(text: str) -> dict[str, Any]:
+    try:
+        entry: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"onnxruntime's record of kernels cannot be read: {error}") from None
+    return entry
 
 
 def _kernel_times(

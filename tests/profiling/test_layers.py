@@ -106,7 +106,7 @@ class Slow(NullSession):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "count"), [(1e-6, 300), (0.01, 150), (0.05, 30), (10.0, 10), (0.0, 300)]
+    ("seconds", "count"), [(1e-6, 150), (0.0125, 120), (0.05, 30), (10.0, 10), (0.0, 150)]
 )
 def test_a_slow_model_is_run_less_often(seconds, count):
     slow = Slow(seconds)
