@@ -55,8 +55,6 @@ def _print_heading(result: ProfileResult, console: Console) -> None:
         f"{result.model} for {facts.target}, {facts.precision}, "
         f"{facts.macs / 1e6:.2f} M MACs, {facts.flops / 1e6:.2f} MFLOPs; on {where}"
     )
-    if result.preset == "quick":
-        console.print("a first look: one process, the engine alone; leave --quick out to know more")
     if not result.complete:
         console.print("incomplete: this is what was finished")
     console.print()

@@ -54,6 +54,7 @@ PRESETS: dict[str, Preset] = {
     "thorough": Preset(5, 5.0, 340, 60.0, 1.0, 30.0, SCOPES, True, True, 30.0, 60.0, True),
 }
 
+_LEAST_PROCESSES = 3
 _IMPORT_S = 1.0  # of a piece, beside what it times: only for the time left
 _SIDE_S = 4.0  # of a run per layer, or of memory
 
@@ -110,7 +111,8 @@ def make_plan(request: Request, bundle: Bundle, root: Path = Path("/")) -> Plan:
     ]
     pieces = [*_steady(engines, preset), *_beside(engines, request, preset)]
     pieces += [*_at_a_pace(engines, preset), *_sustained(engines, preset)]
-    return Plan(tuple(pieces), preset.processes, (*warnings, *_crowded(engines, root)))
+    warnings = (*warnings, *_few(preset), *_crowded(engines, root))
+    return Plan(tuple(pieces), preset.processes, warnings)
 
 
 def _steady(engines: Sequence[Job], preset: Preset) -> list[Piece]:
@@ -127,10 +129,21 @@ def _at_a_pace(engines: Sequence[Job], preset: Preset) -> list[Piece]:
     """At a fixed rate, the first scope."""
     if not preset.pace_hz:
         return []
+    hertz = preset.pace_hz
     paced = [
-        replace(job, pace_hz=preset.pace_hz, scopes=job.scopes[:1], samples=1) for job in engines
+        replace(
+            job,
+            pace_hz=hertz,
+            scopes=job.scopes[:1],
+            samples=1,
+            # A slow rate needs its time: four windows of three runs, and three samples.
+            most_warm_seconds=max(job.most_warm_seconds, 15 / hertz),
+            seconds=max(job.seconds, 3 / hertz),
+            most_seconds=max(job.most_seconds, 3 / hertz),
+        )
+        for job in engines
     ]
-    title = f"{preset.pace_hz:g} a second, process"
+    title = f"{hertz:g} a second, process"
     return [
         Piece(job, f"{title} {number} of {preset.processes}", _seconds(job))
         for number in range(1, preset.processes + 1)
@@ -184,12 +197,9 @@ def _preset(request: Request) -> Preset:
     preset = PRESETS[request.preset]
     _check_rate("pace", request.pace_hz, MAX_PACE_HZ, "starts a second")
     _check_rate("sustained run", request.sustain_s, MAX_SUSTAIN_S, "seconds")
-    pace = request.pace_hz or preset.pace_hz
-    if pace:  # at least three inferences, so that a slow rate measures something
-        preset = replace(preset, most_seconds=max(preset.most_seconds, 3 / pace))
     return replace(
         preset,
-        pace_hz=pace,
+        pace_hz=request.pace_hz or preset.pace_hz,
         sustain_s=request.sustain_s or preset.sustain_s,
         layers=preset.layers if request.layers is None else request.layers,
         memory=preset.memory if request.memory is None else request.memory,
@@ -263,6 +273,16 @@ def _options(request: Request, runtime: str) -> Mapping[str, str]:
         for key, value in request.options.items()
         if key.partition(".")[0] == runtime
     }
+
+
+def _few(preset: Preset) -> tuple[str, ...]:
+    """One process shows no spread: that a figure is ``stable`` then says less."""
+    if preset.processes >= _LEAST_PROCESSES:
+        return ()
+    return (
+        "this is a first look: it cannot tell how far figures move from process to process; "
+        "leave --quick out for a verdict that can",
+    )
 
 
 def _crowded(engines: Sequence[Job], root: Path) -> tuple[str, ...]:

@@ -130,8 +130,9 @@ def test_unless_noise_is_allowed(sample, capsys, monkeypatch):
 
 
 def test_quick_says_that_it_is_a_first_look(sample, capsys):
-    out = profile(capsys, sample, *CALM, "--quick").out
-    assert "a first look" in out.splitlines()[1]
+    printed = profile(capsys, sample, *CALM, "--quick", "--json")
+    (warning,) = [text for text in json.loads(printed.out)["warnings"] if "a first look" in text]
+    assert f"edgekit: warning: {warning}" in printed.err
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from edgekit.profiling.job import Job
 from edgekit.profiling.plan import Preset, make_plan
 from edgekit.profiling.profile import run_profile
 from edgekit.profiling.request import Request
-from edgekit.profiling.result import SCOPES, result_from_json, result_to_json
+from edgekit.profiling.result import SCOPES, ProfileResult, result_from_json, result_to_json
 from edgekit.profiling.saving import check_folder, save_result
 from tests.bundle import sample_bundle
 
@@ -97,7 +97,8 @@ def canned(job):
 
 
 def test_a_profile_has_every_part(bundle, tiny):
-    lines, kept = [], []
+    lines: list[str] = []
+    kept: list[ProfileResult] = []
     options = {"null.sleep_us": "300"}
     request = Request(bundle, sustain_s=0.3, pace_hz=100, references=(bundle,), options=options)
     result = run_profile(request, progress=lines.append, keep=kept.append)
@@ -132,7 +133,7 @@ def test_a_profile_has_every_part(bundle, tiny):
 def test_the_public_name(bundle, tiny):
     result = edgekit.profile_bundle(bundle, scopes=("copies",), layers=False, memory=False)
     assert [run.scope for run in result.runs] == ["copies"]
-    assert result.layers == result.memory == ()
+    assert not result.layers and not result.memory
 
 
 def test_a_scope_that_cannot_be_timed_is_a_warning(tmp_path, tiny):
@@ -263,7 +264,7 @@ def test_a_runtime_that_crashes_costs_itself_only(two, monkeypatch):
     (packages / "__init__.py").write_text("import os; os.abort()")
     monkeypatch.syspath_prepend(str(packages.parent))
     monkeypatch.setitem(plan.PRESETS, "default", dataclasses.replace(TINY, processes=1))
-    kept = []
+    kept: list[ProfileResult] = []
     with pytest.raises(EdgekitError, match=r"latency process of onnxruntime .* crashed \(SIGABRT"):
         run_profile(Request(two, runtimes=("onnxruntime", "null")), keep=kept.append)
     result = kept[-1]
@@ -282,7 +283,7 @@ def test_a_failed_runtime_is_not_tried_again_and_keeps_what_it_has(two):
             raise EdgekitError("it fell over")
         return canned(job)
 
-    kept = []
+    kept: list[ProfileResult] = []
     with pytest.raises(EdgekitError, match="it fell over"):
         run_profile(Request(two, runtimes=("null", "onnxruntime")), keep=kept.append, run=run)
     assert seen.count(("onnxruntime", "latency")) == 2
@@ -302,7 +303,7 @@ def test_ctrl_c_leaves_what_was_finished(two):
             raise KeyboardInterrupt
         return canned(job)
 
-    kept = []
+    kept: list[ProfileResult] = []
     with pytest.raises(KeyboardInterrupt):
         run_profile(Request(two, runtimes=("null", "onnxruntime")), keep=kept.append, run=run)
     assert not kept[-1].complete
