@@ -227,7 +227,7 @@ def _events(record: Path) -> list[list[_Event]]:
     for every thousand kernels, and ten in memory.
 
     Raises:
-        UsageError: not JSON, as when a node's name has a quotation mark.
+        UsageError: not JSON.
     """
     runs: list[list[_Event]] = [[]]
     with record.open(encoding="utf-8") as lines:

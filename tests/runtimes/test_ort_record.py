@@ -89,13 +89,11 @@ def test_layers_without_names_are_all_timed(tmp_path: Path):
     ]
 
 
-def test_a_name_that_breaks_the_record_is_told(tmp_path: Path):
-    file = write(tmp_path, helper.make_node("Sin", ["x"], ["y"], name='say "sine"'))
-    with (
-        open_session("onnxruntime", [file]) as session,
-        pytest.raises(UsageError, match="record of kernels cannot be read"),
-    ):
-        session.layer_times(X, 5)
+def test_any_name_will_do(tmp_path: Path):
+    name = 'say "sine",\n{\\}'
+    file = write(tmp_path, helper.make_node("Sin", ["x"], ["y"], name=name))
+    with open_session("onnxruntime", [file]) as session:
+        assert [time.layers for time in session.layer_times(X, 5)] == [(name,)]
 
 
 def test_where_nothing_can_be_written_the_reason_is_given(tmp_path: Path, monkeypatch):
