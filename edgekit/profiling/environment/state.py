@@ -205,7 +205,7 @@ def cpu_ticks(root: Path) -> tuple[int | None, int | None]:
 
 
 def _is_count(word: str) -> bool:
-    return re.fullmatch(r"\d{1,18}", word, re.ASCII) is not None
+    return re.fullmatch(r"\d{1,15}", word, re.ASCII) is not None
 
 
 def cgroup_quota(root: Path) -> tuple[float | None, int | None]:
@@ -260,7 +260,7 @@ def _read_v1(folder: Path) -> tuple[float | None, int | None]:
 
 
 def _times_held(folder: Path) -> int | None:
-    found = re.search(r"^nr_throttled (\d{1,18})$", read_text(folder / "cpu.stat", 4096), re.M)
+    found = re.search(r"^nr_throttled (\d{1,15})$", read_text(folder / "cpu.stat", 4096), re.M)
     return int(found[1]) if found else None
 
 
