@@ -52,6 +52,7 @@ def test_a_clock_tells_big_from_little_where_no_capacity_does(tmp_path):
 
 def test_a_cpu_that_is_off_is_not_chosen(tmp_path):
     root = tree(tmp_path, "agx-orin")  # allowed 0-11, of which 0-7 are on
+    assert allowed_cpus(root) == big_cpus(root) == tuple(range(8))
     assert choose_cpus("auto", 12, root) == tuple(range(8))
     with pytest.raises(UsageError, match="CPU 8 is not for this process: it may use 0-7"):
         choose_cpus("8", 1, root)

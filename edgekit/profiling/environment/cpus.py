@@ -36,12 +36,14 @@ def online_cpus(root: Path = Path("/")) -> tuple[int, ...]:
 
 
 def allowed_cpus(root: Path = Path("/")) -> tuple[int, ...]:
-    """CPUs that this process may run on."""
+    """CPUs that this process may run on; its mask also has those that are switched off."""
+    online = online_cpus(root)
     status = fields(read_text(root / "proc/self/status"))
     try:
-        return parse_list(status.get("Cpus_allowed_list", ""))
+        mask = set(parse_list(status.get("Cpus_allowed_list", "")))
     except ValueError:
-        return online_cpus(root)
+        return online
+    return tuple(cpu for cpu in online if cpu in mask) or tuple(sorted(mask))
 
 
 def choose_cpus(text: str, threads: int, root: Path = Path("/")) -> tuple[int, ...]:
@@ -57,8 +59,7 @@ def choose_cpus(text: str, threads: int, root: Path = Path("/")) -> tuple[int, .
     """
     if text == "none":
         return ()
-    online = set(online_cpus(root))
-    allowed = tuple(cpu for cpu in allowed_cpus(root) if cpu in online) or allowed_cpus(root)
+    allowed = allowed_cpus(root)
     if text == "auto":
         return tuple(sorted(_fastest_first(allowed, root)[: max(threads, 1)]))
     try:
