@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from edgekit.bundle import Bundle
 from edgekit.errors import GraphError
-from edgekit.profiling.counts import Counts, count_graph
+from edgekit.profiling.counts import Counts, count_graph, printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,7 +123,7 @@ def _count_file(path: Path) -> Counts:
 
 def _inputs(graph: ir.Model) -> InputShapes:
     return {
-        value.name or "": value.shape.numpy()
+        printable(value.name or ""): value.shape.numpy()
         for value in graph.graph.inputs
         if value.shape is not None
     }

@@ -208,7 +208,7 @@ def count_graph(model: ir.Model) -> Counts:
         params=weights.params,
         nodes=nodes,
         peak_activation_bytes=None if peak is None else peak.bytes,
-        peak_at="" if peak is None else _printable(peak.at),
+        peak_at="" if peak is None else printable(peak.at),
     )
 
 
@@ -225,7 +225,7 @@ def _count_node(
     read, written = _moved(node, known)
     return LayerCount(
         name=_name(node),
-        op_type=_printable(node.op_type),
+        op_type=printable(node.op_type),
         scope=_scope(node, scopes),
         output_shape=_known_shape(node.outputs[0]) if node.outputs else (),
         macs=rule(node) if rule else 0,
@@ -321,10 +321,10 @@ _WEIGHT = re.compile(r"(.+)\.weight(\.\d+)*")  # passes number what they rewrite
 
 
 def _name(node: ir.Node) -> str:
-    return _printable(node.name or (node.outputs[0].name if node.outputs else "") or "")
+    return printable(node.name or (node.outputs[0].name if node.outputs else "") or "")
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Names come from users' files, and are printed to terminals."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[:_LONGEST_NAME])
 
@@ -343,7 +343,7 @@ def _scope_of_weight(node: ir.Node) -> str:
     """A convolution into which a normalisation was folded is traced as the normalisation."""
     value = node.inputs[1] if node.op_type in _RULES and len(node.inputs) > 1 else None
     found = _WEIGHT.fullmatch(value.name or "") if value is not None else None
-    return _printable(found[1]) if found else ""
+    return printable(found[1]) if found else ""
 
 
 def _traced_scope(node: ir.Node) -> str:
@@ -353,7 +353,7 @@ def _traced_scope(node: ir.Node) -> str:
         return ""  # a user's own file may have anything there
     if not isinstance(listed, list) or len(listed) < 2:
         return ""
-    return _printable(str(listed[-2]))  # the last is the node's own name
+    return printable(str(listed[-2]))  # the last is the node's own name
 
 
 # ---- constants -------------------------------------------------------------------------------

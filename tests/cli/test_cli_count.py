@@ -157,6 +157,22 @@ def test_a_broken_file_is_one_line(tmp_path, capsys, onnx_file):
     failure(capsys, broken, code=1)
 
 
+def test_a_name_that_would_rewrite_the_screen_does_not(tmp_path, capsys):
+    weight = numpy_helper.from_array(np.ones((3, 2), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x\x1b[2J", "w"], ["y"], name="bad\x1b[2J")],
+        "g",
+        [helper.make_tensor_value_info("x\x1b[2J", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [weight],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "x.onnx")
+    shown = out(capsys, tmp_path / "x.onnx", "--per-layer")
+    assert "\x1b" not in shown
+    assert "bad\\x1b[2J" in shown
+
+
 # ---- bundles ---------------------------------------------------------------------------------
 
 
