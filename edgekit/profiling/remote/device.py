@@ -6,6 +6,7 @@ call(operation)   ssh -> python3 <- one line that loads the agent, the agent, th
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from edgekit import __version__
 from edgekit.bundle import schema
 from edgekit.errors import DeviceError
+from edgekit.profiling.environment.jetson import jetpack
 from edgekit.profiling.remote.exchange import Limits
 from edgekit.profiling.remote.frames import Frame, printable
 from edgekit.profiling.remote.goods import Goods
@@ -71,11 +73,27 @@ class BoardFacts:
         """Whether ``goods`` need not be sent."""
         return goods.digest in self.stored.get(goods.kind, ())
 
+    def jetson(self) -> str:
+        """``L4T 36.4.0 (JetPack 6.1)``; "" for any other board."""
+        found = re.search(r"\bR([0-9]{1,3})\b.*REVISION: *([0-9]{1,3})(\.[0-9]{1,3})?", self.l4t)
+        if found is None:
+            return ""
+        release = f"{found[1]}.{found[2]}{found[3] or '.0'}"
+        name = jetpack(release)
+        return f"L4T {release}" + (f" (JetPack {name})" if name else "")
+
     def text(self) -> str:
         """One line for people."""
         version = ".".join(map(str, self.python))
         disk, memory = self.free / 1e9, self.memory_available / 1e9
-        parts = (self.board or self.machine, self.system, f"Python {version}", self.libc)
+        parts = (
+            self.board,
+            self.machine,
+            self.jetson(),
+            self.system,
+            f"Python {version}",
+            self.libc,
+        )
         room = f"{memory:.1f} GB of memory and {disk:.1f} GB of disk free"
         return ", ".join(filter(None, (*parts, room)))
 

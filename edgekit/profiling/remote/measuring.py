@@ -435,7 +435,8 @@ class _Job:
         )
         try:
             limits = Limits(60.0, 120.0)
-            self.device.call("stop", {"job": self.id}, limits, on_frame=self._take)
+            asked = {"job": self.id, "lines_seen": self.lines_seen}
+            self.device.call("stop", asked, limits, on_frame=self._take)
             self._clean()
         except DeviceError as error:
             self.progress(f"the job was not stopped, and may still run: {error}")

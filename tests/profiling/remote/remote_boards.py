@@ -18,7 +18,7 @@ from tests.bundle import sample_bundle
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 URL = "ssh://pi@board"
-HURRIED = Patience(lost_s=3.0, silent_s=30.0, idle_s=20.0, pauses_s=(0.01,), poll_s=0.05)
+HURRIED = Patience(lost_s=30.0, silent_s=60.0, idle_s=60.0, pauses_s=(0.01,), poll_s=0.05)
 LIMIT_S = 60.0  # a guard against hanging, never a measure
 
 

@@ -29,6 +29,16 @@ PI = BoardFacts(
 )  # fmt: skip
 
 
+def test_a_board_in_one_line():
+    assert PI.text() == (
+        "Raspberry Pi 4 Model B Rev 1.1, aarch64, Debian, Python 3.11.2, glibc 2.36, "
+        "0.0 GB of memory and 0.0 GB of disk free"
+    )
+    line = "# R36 (release), REVISION: 4.0, GCID: 1, BOARD: generic, EABI: aarch64, DATE: x"
+    assert "L4T 36.4.0 (JetPack 6.1)" in replace(PI, l4t=line).text()
+    assert "L4T 99.1.0," in replace(PI, l4t=line.replace("36", "99").replace("4.0", "1")).text()
+
+
 # ---- the platform ----------------------------------------------------------------------------
 
 
