@@ -99,6 +99,8 @@ def _waiting_ns(tasks: Path) -> int | None:
 
 def _pinned() -> list[int]:
     """CPUs this process is pinned to; none when it may use all, of which some would be idle."""
+    if not hasattr(os, "sched_getaffinity"):  # not Linux
+        return []
     cpus = sorted(os.sched_getaffinity(0))
     return cpus if len(cpus) < (os.cpu_count() or 1) else []
 

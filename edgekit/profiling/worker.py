@@ -81,6 +81,8 @@ def pin(cpus: tuple[int, ...]) -> None:
     """
     if not cpus:
         return
+    if not hasattr(os, "sched_setaffinity"):
+        raise UsageError("this system cannot pin a process to CPUs: give --cpus none")
     try:
         os.sched_setaffinity(0, cpus)
     except (OSError, ValueError, OverflowError) as error:
