@@ -14,11 +14,11 @@ from edgekit.profiling.result import STABLE, ProfileResult, Reference, Run
 
 Results = Sequence[ProfileResult]
 
-_MOST_DOUBTS = 3  # figures whose reasons are told at the top
+_MOST_DOUBTS = 2  # figures whose reasons are told at the top
 
 RANDOM_WEIGHTS = (
-    "These bundles have random weights: they are fit for latency work only, and what the network "
-    "would answer means nothing. An accuracy that is shown is the published one."
+    "Fit for latency work only: what the network would answer means nothing. An accuracy that is "
+    "shown is the published one."
 )
 FIRST_LOOK = (
     "Fewer processes and samples than a figure to publish needs. "

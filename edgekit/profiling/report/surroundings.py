@@ -39,7 +39,8 @@ _STATE_TITLES = {
     "throttle_history": "throttled since boot",
     "memory_available": "memory available",
 }
-_COUNTERS = {"busy_ticks"}  # always differ, and mean nothing by themselves
+_RESTLESS = {"mhz", "gpu_mhz", "celsius", "load", "others_running", "steal_ticks", "busy_ticks",
+             "memory_available"}  # fmt: skip  # always differ; no one changed them
 
 
 def environment(result: ProfileResult, anchor: str) -> Markup:
@@ -110,7 +111,7 @@ def _state_rows(before: State, after: State | None) -> Iterator[Sequence[Child]]
         if _empty(was) and _empty(now):
             continue
         text = (_value(field.name, was), "–" if after is None else _value(field.name, now))
-        differs = after is not None and was != now and field.name not in _COUNTERS
+        differs = after is not None and was != now and field.name not in _RESTLESS
         mark = tag("strong", "changed") if differs else ""
         yield (_STATE_TITLES.get(field.name, field.name.replace("_", " ")), *text, mark)
 

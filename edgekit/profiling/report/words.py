@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from edgekit.profiling.references import model_accuracy
 from edgekit.profiling.result import (
     CONTENDED,
     COPIES,
@@ -149,5 +150,5 @@ def inputs(result: ProfileResult) -> str:
 
 
 def accuracy(result: ProfileResult) -> str:
-    """The published top-1 of the model without its source, or ""."""
-    return result.facts.published.get("top-1", "").partition(" (")[0]
+    """The published accuracy of the model without its source, or ""."""
+    return model_accuracy(result.facts)[0]
