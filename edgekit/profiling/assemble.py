@@ -102,6 +102,7 @@ class Collected:
             self._starts.append(ColdStart(job.runtime, job.threads, *times))
 
     def _take_layers(self, job: Job, document: dict[str, Any]) -> None:
+        layer_run(document, self._counts, None)  # now, so that nonsense is refused like any other
         self._layers.append((job, document))
 
     def _take_memory(self, job: Job, document: dict[str, Any]) -> None:
@@ -266,5 +267,5 @@ def _shortages(runs: Sequence[Run]) -> list[str]:
         f"{run.samples} samples instead of {LEAST_SAMPLES}, so that p99 is not given; "
         "--thorough takes the time that more of them need"
         for run in runs
-        if run.samples < LEAST_SAMPLES and not run.pace_hz
+        if run.samples < LEAST_SAMPLES and run.complete and not run.pace_hz
     ]

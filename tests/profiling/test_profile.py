@@ -325,6 +325,19 @@ def test_an_answer_that_is_nonsense_is_an_error(bundle, answer):
         run_profile(Request(bundle), run=lambda job: answer)
 
 
+@pytest.mark.parametrize("kind", ["memory", "layers"])
+def test_so_is_nonsense_of_the_other_processes(bundle, kind):
+    kept: list[ProfileResult] = []
+    with pytest.raises(EdgekitError, match=f"{kind} process of null answered nonsense"):
+        run_profile(
+            Request(bundle),
+            run=lambda job: {"x": 1} if job.kind == kind else canned(job),
+            keep=kept.append,
+        )
+    assert all(run.complete for run in kept[-1].runs)
+    assert not kept[-1].complete
+
+
 def test_canned_answers_make_a_stable_result(bundle):
     result = run_profile(Request(bundle, cpus="none"), run=canned)
     reasons = {reason for run in result.runs for reason in run.reasons}
