@@ -91,6 +91,14 @@ def _print_runs(runs: Sequence[Run], console: Console) -> None:
         if own:
             console.paragraph(f"- {run_name(run)}: {'; '.join(own)}")
 
+    for run in runs:
+        missed = sum(process.missed for process in run.processes)
+        if missed:
+            console.paragraph(
+                f"- {run_name(run)}: {missed} of {missed + run.samples} starts were missed: an "
+                "inference still ran"
+            )
+
 
 def _print_layers(result: ProfileResult, console: Console) -> None:
     """The slowest few of each runtime; the report has them all."""

@@ -171,7 +171,7 @@ class Collected:
                 spread=summary.spread,
                 before=self._before,
                 after=after,
-                cpus=len(allowed_cpus()),
+                cpus=self._machine.cores,
                 sustained_fell_s=fell[0] if fell else None,
             )
         )

@@ -59,7 +59,7 @@ class Evidence:
         processes: in the order they ran.
         p50_ms: over all processes; ``p50_interval_ms`` and ``spread`` likewise.
         before: state of the machine; ``after`` is None while it is still measured.
-        cpus: how many this process may use.
+        cpus: how many the system has, since its tasks are counted system-wide too.
         sustained_fell_s: when a sustained run of the same engine fell off, or None.
     """
 

@@ -250,3 +250,9 @@ def _children(parent):
             if int(fields[1]) == parent:
                 found.append(int(name))
     return found
+
+
+def test_starts_that_were_missed_are_said(sample, capsys):
+    flags = ["--option", "null.sleep_us=30000", "--allow-noisy", "--pace", "100"]
+    text = " ".join(profile(capsys, sample, *flags, "--scope", "engine").out.split())
+    assert "starts were missed: an inference still ran" in text
