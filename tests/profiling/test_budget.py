@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.bundle import Parity
-from edgekit.errors import EdgekitError, InputError, UsageError
+from edgekit.errors import EdgekitError, InputError, MissingDependencyError, UsageError
 from edgekit.profiling.budget import (
     CHOICES,
     KEYS,
@@ -160,6 +160,16 @@ def test_what_is_refused_in_one_printable_line(tmp_path, text, words):
     assert words in line
     assert line.isprintable()
     assert len(line) < 1000
+
+
+def test_python_3_10_is_told_what_it_lacks(tmp_path, monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr("sys.version_info", (3, 10, 12))
+    monkeypatch.setattr("importlib.import_module", absent)
+    with pytest.raises(MissingDependencyError, match=r"tomli, .*: pip install tomli$"):
+        read(tmp_path, EXAMPLE)
 
 
 def test_a_pipe_a_folder_and_nothing(tmp_path):
