@@ -234,6 +234,10 @@ def _line(path: str) -> str:
             text = file.read(400).split(b"\n")[0].rstrip(b"\0 ").decode("utf-8", "replace")
     except OSError:
         return ""
+    return _shown(text)
+
+
+def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -242,7 +246,7 @@ def _named(path: str, name: str) -> str:
         for line in file:
             if line.startswith(name + "="):
                 value = line[len(name) + 1 :].strip().strip('"')
-                return "".join(c if c.isprintable() else "?" for c in value)[:200]
+                return _shown(value)[:200]
     return ""
 
 
@@ -529,7 +533,7 @@ def _is_alive(job: Path) -> bool:
 def _holder() -> dict[str, str]:
     """Who holds the board: ``who``, ``since`` and which ``job``, as they said."""
     found = _read_json(_board_lock())
-    return {name: str(found.get(name, "?"))[:100] for name in ("who", "since", "job")}
+    return {name: _shown(str(found.get(name, "?"))[:100]) for name in ("who", "since", "job")}
 
 
 def _say_who(lock: int, about: dict[str, Any]) -> None:
@@ -556,7 +560,7 @@ def _start(job: Path, asked: dict[str, Any], lock: int) -> None:
     shutil.rmtree(str(job), ignore_errors=True)
     job.mkdir(mode=0o700)
     about = {"who": asked["who"], "since": time.strftime("%Y-%m-%d %H:%M:%S %Z")}
-    _write_json(job / "job.json", {**about, "request": asked["request"]})
+    _write_json(job / "job.json", {**about, "request": asked["request"], "sent": asked["wheels"]})
     _say_who(lock, {**about, "job": asked["job"]})
     alive = _try_lock(job / "alive")
     assert alive is not None

@@ -11,22 +11,27 @@ Started by the agent, detached: a dropped connection does not touch it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from edgekit.bundle import schema
 from edgekit.errors import EdgekitError, MissingDependencyError
 from edgekit.profiling.profile import run_profile
 from edgekit.profiling.request import Request
 from edgekit.profiling.result import ProfileResult, result_to_json
+from edgekit.runtimes import RUNTIMES, provider
 
 JOB, PROGRESS, RESULT, OUTCOME = "job.json", "progress.txt", "result.json", "outcome.json"
+_COMPILE_S = 300.0
 DONE, FAILED, STOPPED, DEAD = STATES = ("done", "failed", "stopped", "dead")
 
 
@@ -68,6 +73,8 @@ def _do(job: Path) -> Outcome:
         document = json.loads((job / JOB).read_text(encoding="utf-8"))
         request = schema.decode(Request, document["request"])
         with (job / PROGRESS).open("a", encoding="utf-8") as lines:
+            if document["sent"]:
+                _compile(lines)
             result = run_profile(
                 request,
                 progress=lambda line: print(" ".join(line.split()), file=lines, flush=True),
@@ -85,6 +92,16 @@ def _do(job: Path) -> Outcome:
     except Exception as error:  # noqa: BLE001 - whatever it is, the host is to hear of it
         traceback.print_exc()
         return Outcome(FAILED, 1, f"unexpected {type(error).__name__}: {error}")
+
+
+def _compile(lines: TextIO) -> None:
+    """Import the runtimes once: what pip does when it installs, and a cold start must not pay."""
+    print("importing the runtimes once, for their bytecode", file=lines, flush=True)
+    for row in RUNTIMES.values():
+        package = provider(row)
+        if package:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its own run will tell
+                subprocess.run([sys.executable, "-c", f"import {package}"], timeout=_COMPILE_S)
 
 
 def _keep(job: Path, result: ProfileResult) -> None:

@@ -127,9 +127,22 @@ def profile_on_device(
         only = bool(os.environ.get("EDGEKIT_DEVICE_PYTHON"))
         facts = device.probe(install=install, only_this_python=only)
         progress(f"{device.name}: {facts.text()}")
+        own = (wheel_goods_of_bytes(own_wheel()),) if install else ()
+        identity = wanted.identity([facts.executable, *(goods.digest for goods in own)])
+        if facts.busy is not None and facts.busy.job != identity:
+            raise device.busy(facts.busy)  # before sending disturbs whoever measures there
         wheels, warnings = _wheels(wanted, facts, install=install, progress=progress)
-        job = _Job(device, wanted, facts, wheels, warnings, progress, keep, patience or Patience())
-        job.refuse_if_busy()
+        job = _Job(
+            id=identity,
+            device=device,
+            wanted=wanted,
+            facts=facts,
+            wheels=(*own, *wheels),
+            warnings=warnings,
+            progress=progress,
+            keep=keep,
+            patience=patience or Patience(),
+        )
         job.push()
         return job.measure()
 
@@ -181,7 +194,7 @@ class _Wanted:
 def _wheels(
     wanted: _Wanted, facts: BoardFacts, *, install: bool, progress: Progress
 ) -> tuple[tuple[Goods, ...], tuple[str, ...]]:
-    """What is sent beside the bundles, and what must be said about it.
+    """What is sent beside the bundles and edgekit, and what must be said about it.
 
     Raises:
         DeviceError: the board's Python is too old.
@@ -202,8 +215,7 @@ def _wheels(
         must=wanted.request.runtimes,
         progress=progress,
     )
-    own = wheel_goods_of_bytes(own_wheel())
-    return (own, *map(wheel_goods, house.wheels)), house.warnings
+    return tuple(map(wheel_goods, house.wheels)), house.warnings
 
 
 def _check_edgekit(facts: BoardFacts, runtimes: Sequence[str]) -> None:
@@ -225,8 +237,9 @@ def _check_edgekit(facts: BoardFacts, runtimes: Sequence[str]) -> None:
 
 @dataclass
 class _Job:
-    """One measurement on one board."""
+    """One measurement on one board. ``id`` is its name there."""
 
+    id: str
     device: Device
     wanted: _Wanted
     facts: BoardFacts
@@ -243,24 +256,8 @@ class _Job:
     news: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
-    def id(self) -> str:
-        """Its name on the board."""
-        own = [goods.digest for goods in self.wheels[:1]]
-        return self.wanted.identity([self.facts.executable, *own])
-
-    @property
     def goods(self) -> tuple[Goods, ...]:
         return (*self.wanted.goods, *self.wheels)
-
-    def refuse_if_busy(self) -> None:
-        """Before anything is pushed: sending would disturb whoever measures there.
-
-        Raises:
-            RefusedError: somebody else measures there.
-        """
-        busy = self.facts.busy
-        if busy is not None and busy.job != self.id:
-            raise self.device.busy(busy)
 
     # ---- push ----
 

@@ -268,9 +268,11 @@ def test_install_runs_the_edgekit_that_was_sent(board, monkeypatch):
     assert result.complete and result.warnings[-1] == house.warnings[0]
     (line,) = [line for line in board.lines if line.startswith("edgekit of")]
     assert str(board.base / "wheels") in line
+    assert "importing the runtimes once, for their bytecode" in board.lines
 
 
 def test_without_install_nothing_is_sent_but_the_bundle(board):
     board.profile()
     assert list((board.base / "wheels").iterdir()) == []
     assert any("edgekit of" in line and str(board.base) not in line for line in board.lines)
+    assert not any("bytecode" in line for line in board.lines)
