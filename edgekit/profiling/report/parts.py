@@ -98,7 +98,7 @@ def bullets(items: Iterable[Child]) -> Markup:
 
 
 def folded(title: str, *content: Child) -> Markup:
-    """Shown on demand, and always in print."""
+    """Shown on demand."""
     return tag("details", tag("summary", title), *content)
 
 
