@@ -36,6 +36,7 @@ from edgekit.export.lowerings import LOWERINGS, Lowering
 from edgekit.export.pipeline import export_model, export_onnx, export_zoo
 from edgekit.export.sources import ImageFacts
 from edgekit.models.zoo import VARIANTS
+from edgekit.profiling.counts import Counts
 from edgekit.targets import TARGETS
 
 SERVED = [name for name, row in TARGETS.items() if not row.refused]
@@ -407,7 +408,7 @@ def test_the_model_card_tells_what_matters(tmp_path: Path) -> None:
 def test_rows_of_two_runtimes_share_a_file_only_when_it_is_the_same() -> None:
     def built(runtime: str, data: bytes) -> pipeline.Built:
         artifact = edgekit_artifact(runtime)
-        return pipeline.Built(artifact, {"model.onnx": data})
+        return pipeline.Built(artifact, {"model.onnx": data}, Counts(0, ()))
 
     same = pipeline._with_distinct_names([built("tensorrt", b"1"), built("onnxruntime", b"1")])
     assert [item.artifact.files for item in same] == [("model.onnx",), ("model.onnx",)]
