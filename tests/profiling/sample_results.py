@@ -170,7 +170,7 @@ def model(**changes):
         inputs={"image": (1, 3, 224, 224)},
         random_weights=False,
         weights="https://example.org/micronet-m1.pth",
-        params=1_784_000,
+        params=1_777_587,
         macs=5_310_000,
         elementwise_multiplies=810_000,
         madds=6_120_000,
