@@ -107,7 +107,7 @@ def _how(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="RUNTIME.NAME=VALUE",
-        help="a setting of a runtime",
+        help="a setting of a runtime, e.g. tensorrt.cuda_graph=off",
     )
 
 

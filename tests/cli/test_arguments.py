@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.cli.arguments import named_shape, positive, rgb
+from edgekit.cli.arguments import comma_list, duration, named_shape, positive, rate, rgb
 
 
 @given(st.integers(min_value=1))
@@ -41,3 +41,36 @@ def test_rgb():
 def test_rgb_wants_three(text):
     with pytest.raises(argparse.ArgumentTypeError, match="not three numbers"):
         rgb(text)
+
+
+@given(st.lists(st.integers(min_value=1), min_size=1))
+def test_lists_are_of_what_they_are_of(numbers):
+    assert comma_list(positive)(", ".join(map(str, numbers))) == tuple(numbers)
+
+
+@pytest.mark.parametrize("text", ["", ",", "1,", ",1", "1,,2"])
+def test_a_list_has_no_holes(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a list like a,b"):
+        comma_list(positive)(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("60", 60), ("90s", 90), ("5m", 300), ("1h", 3600), ("0.5m", 30)]
+)
+def test_times_have_units(text, seconds):
+    assert duration(text) == seconds
+
+
+@given(st.text())
+def test_what_is_no_time_or_rate_is_refused_in_words(text):
+    for read in (duration, rate):
+        try:
+            assert read(text) > 0
+        except argparse.ArgumentTypeError as error:
+            assert "is not a" in str(error)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "1e999", "fast", ""])
+def test_a_rate_is_above_zero_and_finite(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a rate"):
+        rate(text)

@@ -9,6 +9,7 @@ import pytest
 from edgekit.bundle import TensorSpec
 from edgekit.errors import UsageError
 from edgekit.runtimes import open_session
+from edgekit.runtimes.null import NullSession
 
 INPUTS = (TensorSpec("x", "float32", (1, 4)),)
 OUTPUTS = (TensorSpec("y", "float32", (1, 2)), TensorSpec("n", "int64", (-1, 3)))
@@ -36,6 +37,33 @@ def test_it_takes_as_long_as_asked():
     start = time.perf_counter()
     session.run(X)
     assert 0.003 <= time.perf_counter() - start < 1
+
+
+def test_it_drifts_by_a_clock_that_a_test_can_script():
+    class Clock:
+        now = 0
+
+        def now_ns(self):
+            return self.now
+
+        def sleep_until_ns(self, when):
+            self.now = when
+
+    options = {"sleep_us": "1000000", "drift": "0.5"}
+    session = NullSession(NOWHERE, INPUTS, OUTPUTS, options=options)
+    session.clock = clock = Clock()
+    ends = []
+    for _ in range(3):
+        session.run(X)
+        ends.append(clock.now / 1e9)
+    assert ends == [1, 2.5, 4.75]  # 1 s, then half as long again for each second that it ran
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "inf", "nan", ""])
+def test_times_are_numbers(value):
+    for name in ("sleep_us", "drift"):
+        with pytest.raises(UsageError, match=f"option {name} is a number of 0 or more"):
+            open_session("null", NOWHERE, INPUTS, OUTPUTS, options={name: value})
 
 
 def test_wrong_use():
