@@ -1,9 +1,10 @@
 """OpenVINO on the CPU.
 
 Its own default precision is bfloat16 on CPUs that have it, an error of 3e-3; edgekit asks for
-float32. One stream with the latency hint, not pinned to a core. Each session owns one infer
-request, which is reused; input memory is shared with the caller during the call, outputs are
-copied.
+float32. One stream with the latency hint, not pinned to a core: an inference may use the CPUs that
+the process had when openvino was imported, whatever affinity its thread was given since (seen
+in /proc). Each session owns one infer request, which is reused; input memory is shared with the
+caller during the call, outputs are copied.
 """
 
 from __future__ import annotations
