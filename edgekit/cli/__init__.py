@@ -63,9 +63,7 @@ VERBS: dict[str, Verb] = {
         Verb("count", "edgekit.cli.count", "MACs, FLOPs and memory of a model, layer by layer"),
         Verb("run", "edgekit.cli.run", "classify an image, or run tensors, with a bundle"),
         Verb("profile", "edgekit.cli.profile", "measure a bundle: latency, memory, time per layer"),
-        Verb(
-            "check", "edgekit.cli.check", "a gate for CI: in its budget, and no worse than before"
-        ),
+        Verb("check", "edgekit.cli.check", "hold a bundle against a budget and an earlier result"),
         Verb(
             "report", "edgekit.cli.report", "results as one page of HTML; as Markdown and CSV too"
         ),
