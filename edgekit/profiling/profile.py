@@ -34,7 +34,8 @@ def profile_bundle(path: str | Path, **options: Any) -> ProfileResult:
     Args:
         path: folder or ``.edgekit`` file.
         options: fields of ``edgekit.profiling.request.Request``: ``runtimes=("litert",)``,
-            ``threads=(1, 2)``, ``preset="quick"``, ``pace_hz=30`` ...
+            ``threads=(1, 2)``, ``preset="quick"``, ``pace_hz=30`` ... A single runtime,
+            number of threads, scope or reference need not be in a tuple.
 
     Returns:
         Figures with their verdicts; ``result.verdict`` is the worst of them. It does not raise
@@ -46,7 +47,19 @@ def profile_bundle(path: str | Path, **options: Any) -> ProfileResult:
         MissingDependencyError: a runtime is not installed.
         EdgekitError: a measuring process crashed, hung or was killed.
     """
-    return run_profile(Request(bundle=str(path), **options))
+    return run_profile(Request(bundle=str(path), **dict(map(_plain, options.items()))))
+
+
+_TUPLES = ("runtimes", "threads", "scopes", "references")
+
+
+def _plain(option: tuple[str, Any]) -> tuple[str, Any]:
+    """An option as ``Request`` has it: tuples, and text for paths."""
+    name, value = option
+    if name in _TUPLES:
+        several = value if isinstance(value, (tuple, list)) else (value,)
+        value = tuple(str(item) if isinstance(item, Path) else item for item in several)
+    return name, str(value) if isinstance(value, Path) else value
 
 
 def run_profile(

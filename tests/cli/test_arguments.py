@@ -1,6 +1,7 @@
 """Arguments as text."""
 
 import argparse
+import contextlib
 
 import pytest
 from hypothesis import given
@@ -64,10 +65,8 @@ def test_times_have_units(text, seconds):
 @given(st.text())
 def test_what_is_no_time_or_rate_is_refused_in_words(text):
     for read in (duration, rate):
-        try:
-            assert read(text) > 0
-        except argparse.ArgumentTypeError as error:
-            assert "is not a" in str(error)
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            assert 0 < read(text) < float("inf")
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "1e999", "fast", ""])

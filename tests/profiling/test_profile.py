@@ -131,9 +131,11 @@ def test_a_profile_has_every_part(bundle, tiny):
 
 
 def test_the_public_name(bundle, tiny):
-    result = edgekit.profile_bundle(bundle, scopes=("copies",), layers=False, memory=False)
+    options = {"scopes": "copies", "threads": 1, "runtimes": ["null"], "layers": False}
+    result = edgekit.profile_bundle(Path(bundle), memory=False, references=Path(bundle), **options)
     assert [run.scope for run in result.runs] == ["copies"]
     assert not result.layers and not result.memory
+    assert len(result.references) == 1
 
 
 def test_a_scope_that_cannot_be_timed_is_a_warning(tmp_path, tiny):
