@@ -41,6 +41,7 @@ KINDS = ("bundles", "images", "wheels")
 MAX_REQUEST = 16 << 20
 MAX_PROGRESS = 1 << 20
 OUTCOME, RESULT, PROGRESS, LOG = "outcome.json", "result.json", "progress.txt", "log.txt"
+FETCHED = "fetched"
 CHUNK = 1 << 18
 BEAT_S = 10.0
 STOP_S = 20.0
@@ -337,9 +338,18 @@ def _store(group: dict[str, Any], wire: Wire) -> None:
         if group["kind"] == "wheels":
             _unpack_wheel(incoming / _name(group["files"][0]), incoming, group["needs"])
         shutil.rmtree(str(place), ignore_errors=True)  # a damaged one
-        incoming.rename(place)
+        _settle(incoming, place)
     finally:
         shutil.rmtree(str(incoming), ignore_errors=True)
+
+
+def _settle(incoming: Path, place: Path) -> None:
+    """Rename, unless another connection was quicker with the same."""
+    try:
+        incoming.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
 
 
 def _receive(path: Path, file: dict[str, Any], wire: Wire) -> None:
@@ -464,7 +474,8 @@ def _job(asked: dict[str, Any]) -> Path:
 def _must_start(job: Path, fresh: bool) -> bool:
     if not job.exists():
         return True
-    return fresh and _read_json(job / OUTCOME).get("state") != "done"
+    waits = _read_json(job / OUTCOME).get("state") == "done" and not (job / FETCHED).exists()
+    return fresh and not waits
 
 
 def _board_lock() -> Path:
@@ -705,12 +716,15 @@ def _wait_for_end(job: Path) -> None:
 
 
 def clean(asked: dict[str, Any], wire: Wire) -> None:
-    """Remove the job's folder, unless it runs or somebody else is being told of it."""
+    """Remove the job's folder; where somebody else is being told of it, mark it as fetched."""
     job = _job(asked)
-    lock = _try_lock(job / "watched") if job.exists() and not _is_alive(job) else None
-    if lock is not None:
-        shutil.rmtree(str(job), ignore_errors=True)
-        os.close(lock)
+    if job.exists() and not _is_alive(job):
+        lock = _try_lock(job / "watched")
+        if lock is not None:
+            shutil.rmtree(str(job), ignore_errors=True)
+            os.close(lock)
+        else:
+            (job / FETCHED).touch()
     wire.send("reply")
 
 

@@ -22,7 +22,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +67,7 @@ Progress = Callable[[str], None]
 Keep = Callable[[ProfileResult], None]
 
 _MOST_ROUNDS = 5  # of sending what the board says it lacks
+_LARGE_BYTES = 4_000_000  # of goods whose arrival is worth a line
 MOST_BYTES = 2_000_000_000  # of goods that stay on a board
 
 
@@ -275,17 +276,21 @@ class _Job:
         left = {goods.digest: goods for goods in lacking}
         attempt = 0
         while left:
-            size = sum(goods.size for goods in left.values()) / 1e6
-            self.progress(f"{self.device.name}: sending {size:.1f} MB")
+            self.progress(f"{self.device.name}: sending {_megabytes(left.values()):.1f} MB")
             before = len(left)
             try:
-                self.device.put(left.values(), lambda digest: left.pop(digest, None))
+                self.device.put(tuple(left.values()), lambda digest: self._stored(digest, left))
                 return
             except LostError as error:
                 attempt = 0 if len(left) < before else attempt + 1
                 if not error.passing or attempt > len(self.patience.pauses_s):
                     raise
                 self._pause(error, attempt)
+
+    def _stored(self, digest: str, left: dict[str, Goods]) -> None:
+        goods = left.pop(digest, None)
+        if goods is not None and left and goods.size > _LARGE_BYTES:
+            self.progress(f"{self.device.name}: {_megabytes(left.values()):.1f} MB left to send")
 
     def _pause(self, error: LostError, attempt: int) -> None:
         pause = self.patience.pause_s(attempt)
@@ -474,6 +479,10 @@ _BY_EXIT_CODE: Mapping[int, Callable[[str], EdgekitError]] = {
     5: MeasurementError,
     6: DeviceError,
 }
+
+
+def _megabytes(goods: Iterable[Goods]) -> float:
+    return sum(each.size for each in goods) / 1e6
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -147,11 +147,15 @@ def remote_command(python: str = "") -> str:
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What a line of ssh's stderr means. ``{name}``, ``{login}``, ``{host}`` are filled in."""
+    """What a line on stderr means. ``{name}``, ``{login}`` ... are filled in.
+
+    ``code``: exit status it comes with: 255 is ssh's own, any other is of the command there.
+    """
 
     pattern: str
     message: str
     passing: bool = False
+    code: int = 255
 
 
 _MEANINGS = (
@@ -198,10 +202,12 @@ _MEANINGS = (
         re.escape(NO_PYTHON),
         "{name} has no python3: sudo apt install python3 there, or name one in "
         "EDGEKIT_DEVICE_PYTHON",
+        code=127,
     ),
     _Meaning(
         r"This account is currently not available|nologin|restricted",
         "the account of {name} may not run commands: use one that can log in",
+        code=1,
     ),
 )
 
@@ -212,7 +218,8 @@ def explain(ending: Ending, url: DeviceUrl) -> Failure:
     words = {"name": url.name, "login": url.login, "known": _known(url), "errors": errors}
     if not ending.frames:
         for meaning in _MEANINGS:
-            if re.search(meaning.pattern, ending.errors):
+            mine = ending.returncode in (meaning.code, None)
+            if mine and re.search(meaning.pattern, ending.errors):
                 return Failure(meaning.message.format(**words), meaning.passing)
     if ending.timed_out:
         return Failure(f"{url.name} hangs: {ending.timed_out}{_said(ending)}", passing=True)

@@ -180,9 +180,7 @@ class _Store:
         incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self.cache))
         try:
             self.pip(words, self.platform.markers, incoming)
-            incoming.rename(folder)
-        except FileExistsError:
-            pass  # another process was quicker
+            _settle(incoming, folder)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
 
@@ -193,6 +191,15 @@ class _Store:
         except _NoWheelError as error:
             return str(error)
         return ""
+
+
+def _settle(incoming: Path, folder: Path) -> None:
+    """Rename, unless another process was quicker."""
+    try:
+        incoming.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _platform_words(platform: Platform) -> list[str]:

@@ -273,3 +273,64 @@ def test_a_disk_that_fills_up_is_left_as_it_was(home, monkeypatch):
     )
     assert answer["refused"]["code"] == "disk-full"
     assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+# ---- jobs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def job(home):
+    """A finished job that nobody has fetched."""
+    folder = home / "jobs" / ("b" * 64)
+    folder.mkdir(parents=True)
+    (folder / "outcome.json").write_text('{"state": "done"}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("state", "fetched", "fresh", "starts"),
+    [
+        ("done", False, True, False),  # it has waited for whoever asks
+        ("done", True, True, True),
+        ("done", True, False, False),  # the same command, connecting again
+        ("dead", False, True, True),
+        ("failed", False, False, False),
+    ],
+)
+def test_when_a_job_is_started_anew(job, state, fetched, fresh, starts):
+    (job / "outcome.json").write_text(json.dumps({"state": state}))
+    if fetched:
+        (job / "fetched").touch()
+    assert agent._must_start(job, fresh) is starts
+
+
+def test_a_job_that_another_is_being_told_of_is_not_cleaned_away(job):
+    with agent._shared(job / "watched"):
+        ask("clean", job=job.name)
+        assert (job / "fetched").exists()
+    ask("clean", job=job.name)
+    assert not job.exists()
+
+
+def test_a_running_job_is_not_cleaned_away(job):
+    lock = agent._try_lock(job / "alive")
+    assert lock is not None
+    ask("clean", job=job.name)
+    assert job.exists() and not (job / "fetched").exists()
+    os.close(lock)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "", "b" * 63, "B" * 64])
+def test_a_job_has_a_plain_name(name):
+    for operation in ("run", "stop", "clean"):
+        assert ask(operation, job=name)["refused"]["code"] == "protocol"
+
+
+def test_two_who_send_the_same_at_once(home, monkeypatch):
+    """The other is quicker between the check and the rename."""
+    monkeypatch.setattr("shutil.rmtree", lambda place, **options: None)
+    place = home / "bundles" / ("0" * 64)
+    place.mkdir(parents=True)
+    (place / "a").write_bytes(b"one")
+    assert "reply" in put(group(a=b"one"), data=b"one")
+    assert (place / "a").read_bytes() == b"one"

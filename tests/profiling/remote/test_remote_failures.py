@@ -83,6 +83,13 @@ def test_another_edgekit_there_is_not_used(board, monkeypatch):
         board.profile()
 
 
+def test_what_the_boards_shell_says_is_not_taken_for_ssh(board, tmp_path, monkeypatch):
+    script = _script(tmp_path / "python3", "echo 'log: Permission denied' >&2; exit 3")
+    monkeypatch.setenv("EDGEKIT_DEVICE_PYTHON", script)
+    with pytest.raises(DeviceError, match="does not run edgekit's helper .exit 3.: it says 'log"):
+        board.profile()
+
+
 def test_a_banner_is_no_answer_and_does_no_harm(board):
     board.calls = [{"banner": 'Welcome!\n{"kind": "reply", "bytes": 0}\n\x1b[31m'}] * 4
     assert board.profile().complete

@@ -120,6 +120,18 @@ def test_the_second_time_nothing_is_fetched(tmp_path):
     assert len(pip.calls) == 2
 
 
+def test_two_who_fetch_the_same_at_once(tmp_path):
+    pip = Pip()
+
+    def slow(words, markers, to):
+        if not pip.calls:
+            fetch(tmp_path, pip, "onnxruntime")
+        pip(words, markers, to)
+
+    assert names(fetch(tmp_path, slow, "onnxruntime")) == ["numpy", "onnxruntime", "pillow"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_runtime_without_a_wheel_is_left_out_and_named(tmp_path):
     house = fetch(tmp_path, Pip("openvino"), "onnxruntime", "openvino")
     assert names(house) == ["numpy", "onnxruntime", "pillow"]
