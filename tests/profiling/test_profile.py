@@ -22,7 +22,13 @@ from edgekit.profiling.job import Job
 from edgekit.profiling.plan import Preset, make_plan
 from edgekit.profiling.profile import run_profile
 from edgekit.profiling.request import Request
-from edgekit.profiling.result import SCOPES, ProfileResult, result_from_json, result_to_json
+from edgekit.profiling.result import (
+    PRESETS,
+    SCOPES,
+    ProfileResult,
+    result_from_json,
+    result_to_json,
+)
 from edgekit.profiling.saving import check_folder, save_result
 from tests.bundle import sample_bundle
 
@@ -171,6 +177,7 @@ def test_processes_of_all_engines_take_turns(two):
 
 
 def test_presets():
+    assert tuple(plan.PRESETS) == PRESETS
     assert [preset.processes for preset in plan.PRESETS.values()] == [1, 3, 5]
     for name in ("default", "thorough"):
         preset = plan.PRESETS[name]
