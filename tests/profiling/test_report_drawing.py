@@ -131,6 +131,14 @@ def test_the_headline_is_the_engine_alone_and_trustworthy():
     assert "no latency was measured" in words.sentence(samples.result(runs=()))
 
 
+def test_a_count_of_instructions_is_never_called_a_time():
+    emulated = samples.result(runs=(), instructions=(samples.instructions(),))
+    assert words.sentence(emulated) == (
+        "micronet-m1 executes 11.5 M instructions an inference on an emulated cortex-a72 with "
+        "litert, 1 thread: a count, not a time."
+    )
+
+
 def test_every_verdict_and_scope_has_words():
     assert set(words.VERDICT_WORDS) == set(VERDICTS)
     assert set(words.SCOPE_WORDS) == {"engine", "copies", "pipeline"}

@@ -72,7 +72,7 @@ def butterfly(of: LayerRun, most: int) -> Markup:
 def _pair_of_bars(
     left: float, wide: float, layer: LayerTime, pair: tuple[float, float], high: float
 ) -> Iterator[Markup]:
-    time, macs = (_HALF * share / high for share in pair)
+    time, macs = (max(0.0, _HALF * share / high) for share in pair)
     tip = tag(
         "title",
         f"{layer.kernel}: {words.ms(layer.ms)} ms, {words.percent(pair[0])} of the time, "
@@ -155,7 +155,7 @@ def _roof(frame: Frame, best: float, fastest: float) -> list[tuple[float, float]
 def _dot(frame: Frame, number: int, intensity: float, rate: Rate, total: float) -> Markup:
     assert frame.x is not None
     share = rate.layer.ms / total
-    radius = round(min(11.0, max(3.0, 28 * share**0.5)), 1)
+    radius = round(min(11.0, max(3.0, 28 * max(0.0, share) ** 0.5)), 1)
     at, down = frame.across(intensity), frame.down(rate.gmacs)
     named = number <= NUMBERED
     return tag(

@@ -39,12 +39,10 @@ def _title(result: ProfileResult) -> Markup:
     if run is None:
         return tag("h1", words.sentence(result))
     figure = tag("span", f"{words.ms(run.p50_ms)} ms", class_="figure")
-    rest = words.circumstances(result, run)
-    before, _, _ = rest.rpartition(run.verdict)
     return join(
         (
             tag("h1", words.short(result.model), " takes ", figure),
-            tag("p", before, badge(run.verdict), class_="lead"),
+            tag("p", words.circumstances(result, run), " ", badge(run.verdict), class_="lead"),
         )
     )
 

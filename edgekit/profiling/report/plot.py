@@ -101,7 +101,7 @@ class Frame:
 
 def percent(share: float) -> str:
     """A share of the width as SVG wants it."""
-    return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%"
+    return f"{100 * max(0.0, share):.2f}".rstrip("0").rstrip(".") + "%"
 
 
 def side(share: float) -> str:

@@ -13,11 +13,15 @@ LOG_FROM = 6.0  # a spike beyond so many times the lowest value would flatten a 
 
 @dataclass(frozen=True)
 class Scale:
-    """From ``low`` to ``high``, linear or logarithmic."""
+    """From ``low`` to ``high``, linear or logarithmic; an empty range is widened."""
 
     low: float
     high: float
     log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.high - self.low >= _LEAST_ROOM:
+            object.__setattr__(self, "high", self.low + max(1.0, 1e-3 * abs(self.low)))
 
     def at(self, value: float) -> float:
         """Where ``value`` is: 0 at ``low``, 1 at ``high``; what lies outside is put at the end."""

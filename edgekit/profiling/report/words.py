@@ -129,16 +129,24 @@ def headline(result: ProfileResult) -> Run | None:
 def sentence(result: ProfileResult) -> str:
     """The one sentence a person can repeat."""
     run = headline(result)
-    if run is None:
-        return f"{short(result.model)}: no latency was measured on {place(result)}."
-    return f"{short(result.model)} takes {ms(run.p50_ms)} ms {circumstances(result, run)}"
+    name = short(result.model)
+    if run is not None:
+        return f"{name} takes {ms(run.p50_ms)} ms {circumstances(result, run)} {run.verdict}."
+    if result.instructions:
+        one = result.instructions[0]
+        return (
+            f"{name} executes {count(one.per_inference)} instructions an inference on an emulated "
+            f"{short(one.core)} with {short(one.runtime)}, {plural(one.threads, 'thread')}: "
+            "a count, not a time."
+        )
+    return f"{name}: no latency was measured on {place(result)}."
 
 
 def circumstances(result: ProfileResult, run: Run) -> str:
-    """The rest of the sentence: interval, machine, runtime, threads and verdict."""
+    """The rest of the sentence, but for the verdict: interval, machine, runtime, threads."""
     return (
         f"(p50, 95 % interval {between(run.p50_interval_ms)}) on {place(result)} "
-        f"with {short(run.runtime)}, {plural(run.threads, 'thread')}; measurement: {run.verdict}."
+        f"with {short(run.runtime)}, {plural(run.threads, 'thread')}; measurement:"
     )
 
 
