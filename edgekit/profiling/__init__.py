@@ -1,4 +1,4 @@
-"""What a model costs, counted and measured. A board installs this: nothing here imports torch or onnx.
+"""What a model costs, counted and measured. Boards install this: neither torch nor onnx here.
 
     counts.py             MACs, FLOPs, parameters and bytes of a graph, per layer
     coefficients.py       which products are a coefficient times a feature map
