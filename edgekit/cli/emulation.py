@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.cli.arguments import path
 from edgekit.cli.console import Console
+from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
     from edgekit.profiling.request import Request
@@ -33,6 +34,8 @@ def measure(request: Request, arguments: argparse.Namespace, console: Console) -
     """Count on the emulated core that the arguments name."""
     from edgekit.profiling.emulation.emulated import profile_emulated
 
+    if arguments.references:
+        raise UsageError("--emulate does not go with --references: an emulated core has no time")
     return profile_emulated(
         request, arguments.emulate, sysroot=arguments.sysroot, progress=console.progress
     )

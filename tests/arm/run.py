@@ -9,6 +9,7 @@ the reason is printed and the status is 0; what should work and does not is a fa
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -57,11 +58,21 @@ def main() -> int:
     """Prepare, run; 0 when the tests passed or cannot run here."""
     base = Path(os.environ.get("EDGEKIT_ARM_ROOT") or "~/.cache/edgekit-arm").expanduser()
     try:
-        _install_tools()
-        _prepare(base)
-    except CannotRunHereError as reason:
+        base.mkdir(parents=True, exist_ok=True)
+        with (base / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when this ends
+            _install_tools()
+            _prepare(base)
+            return _test(base)
+    except BlockingIOError:
+        say(f"another make test-arm has {base}: wait, or name another folder in EDGEKIT_ARM_ROOT")
+        return 1
+    except (CannotRunHereError, PermissionError) as reason:
         say(f"SKIPPED: the ARM tests cannot run here: {reason}")
         return 0
+
+
+def _test(base: Path) -> int:
     command = [sys.executable, "-m", "pytest", "-q", "-m", "arm", str(HERE), *sys.argv[1:]]
     environment = {**os.environ, "EDGEKIT_ARM_ROOT": str(base)}
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
@@ -70,7 +81,6 @@ def main() -> int:
 def _prepare(base: Path) -> None:
     """The sysroot; at once when it is there."""
     try:
-        base.mkdir(parents=True, exist_ok=True)
         find_emulator()
         if make_sysroot(base / "sysroot", ROOT / "constraints.txt"):
             say(f"made the AArch64 system {base / 'sysroot'}")

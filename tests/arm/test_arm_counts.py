@@ -51,7 +51,7 @@ def run_inside(sysroot, emulator, tmp_path):
         guest = count.prepare(tmp_path, CORES[core], open_sysroot(sysroot), emulator)
         marks = tmp_path / "marks"
         done = subprocess.run(
-            [*guest.words, "-plugin", f"{guest.plugin},out={marks}", guest.python, "-c", text],
+            [*guest.words, *count.plugin_words(guest.plugin, marks), guest.python, "-c", text],
             env=count.environment(tmp_path),
             capture_output=True,
             text=True,

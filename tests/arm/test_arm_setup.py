@@ -1,5 +1,6 @@
 """``make test-arm`` tells "cannot run here" from "failed". These need no QEMU, and always run."""
 
+import fcntl
 import os
 import subprocess
 
@@ -66,3 +67,11 @@ def test_what_should_work_and_does_not_is_a_failure(prepared, monkeypatch):
     with pytest.raises(DeviceError):
         run.main()
     assert not prepared
+
+
+def test_a_second_run_is_refused(prepared, tmp_path, capsys):
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run.main() == 1 and not prepared
+    assert "another make test-arm has" in capsys.readouterr().err
+    assert run.main() == 5

@@ -152,6 +152,7 @@ def test_a_sysroot_without_any_runtime_is_refused(bundle, tmp_path, machine):
         ({"status": 1}, DeviceError, "crashed with status 1"),
         ({"out": ""}, DeviceError, "instead of an answer"),
         ({"out": "\x1b[31mhello\n"}, DeviceError, "instead of an answer"),
+        ({"out": '{"errors": {}}\n'}, DeviceError, "instead of an answer"),
         ({"out": "[1]\n"}, DeviceError, "instead of an answer"),
         ({"marks": ""}, DeviceError, "marks are not whole"),
         ({"marks": fake_qemu.marks(10)[:-20]}, DeviceError, "marks are not whole"),
@@ -243,9 +244,16 @@ def test_the_command_prints_a_count_and_never_a_time(bundle, sysroot, machine, c
 @pytest.mark.parametrize(
     "words",
     [["--threads", "2"], ["--scope", "copies"], ["--pace", "30"], ["--sustain", "60"],
-     ["--reference", "other"]],
+     ["--reference", "other"], ["--references"], ["--quick"], ["--cpus", "0"],
+     ["--option", "litert.layout=same"]],
 )  # fmt: skip
 def test_what_has_no_answer_is_refused(words, bundle, sysroot, machine, capsys):
     line = ["profile", str(bundle), "--emulate", "cortex-a72", "--sysroot", str(sysroot)]
     assert main([*line, *words]) == 2
     assert f"--emulate does not go with {words[0]}" in capsys.readouterr().err
+
+
+def test_a_comma_in_a_path_is_doubled(tmp_path):
+    """QEMU takes one for the end of an argument."""
+    words = count.plugin_words(tmp_path / "a,b.so", tmp_path / "c,d")
+    assert words == ("-plugin", f"{tmp_path}/a,,b.so,out={tmp_path}/c,,d")

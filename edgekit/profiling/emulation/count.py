@@ -185,7 +185,7 @@ def prepare(scratch: Path, core: Core, system: Sysroot, machine: Emulator) -> Gu
     write_machine(core, prefix)
     (scratch / "site").mkdir()
     (scratch / "site" / "edgekit").symlink_to(Path(edgekit.__file__).absolute().parent)
-    plugin = qemu.build_plugin(machine, cache_folder() / "emulation", scratch)
+    plugin = qemu.build_plugin(machine, (cache_folder() / "emulation").absolute(), scratch)
     fixed = qemu.fixed_addresses()
     words = (*fixed, str(machine.program), "-L", str(prefix), "-seed", "1", "-cpu", core.name)
     note = "" if fixed else ", random addresses: setarch -R is not allowed here"
@@ -217,6 +217,12 @@ def environment(scratch: Path) -> dict[str, str]:
     }
 
 
+def plugin_words(plugin: Path, out: Path) -> tuple[str, str]:
+    """What loads ``plugin`` and has it write to ``out``; QEMU wants a comma in a path doubled."""
+    plugin_path, out_path = (str(path).replace(",", ",,") for path in (plugin, out))
+    return "-plugin", f"{plugin_path},out={out_path}"
+
+
 # ---- counting --------------------------------------------------------------------------------
 
 
@@ -229,7 +235,7 @@ def _count(work: _Work, guest: Guest) -> Instructions:
     counts: list[float] = []
     marks = [guest.scratch / f"marks-{number}" for number in range(PROCESSES)]
     commands = [
-        (*guest.words, "-plugin", f"{guest.plugin},out={path}", str(guest.python), "-m", _MODULE)
+        (*guest.words, *plugin_words(guest.plugin, path), str(guest.python), "-m", _MODULE)
         for path in marks
     ]
     who = f"{work.runtime} on an emulated {work.core.name}"
@@ -307,7 +313,9 @@ def _read_answer(status: int, out: bytes, err: bytes, who: str) -> Mapping[str, 
         answer = json.loads(out[-_MAX_OUTPUT:].splitlines()[-1])
     except (ValueError, IndexError):
         answer = None
-    if not isinstance(answer, dict):
+    if not isinstance(answer, dict) or not (
+        {"errors", "midr"} <= answer.keys() or "error" in answer
+    ):
         raise DeviceError(f"{who} printed {out[:80]!r} instead of an answer")
     return answer
 

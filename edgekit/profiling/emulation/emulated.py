@@ -56,6 +56,9 @@ def check_request(request: Request) -> None:
             request.references
         ),
         "--image: the engine's own call is what is counted": bool(request.image),
+        "--quick and --thorough: counting takes as long as it takes": request.preset != "default",
+        "--cpus: what is counted does not depend on them": request.cpus != "auto",
+        "--option: the runtimes count as they come": bool(request.options),
     }
     for wish, asked in wishes.items():
         if asked:

@@ -23,6 +23,11 @@ PROGRAM = "qemu-aarch64"
 SOURCE = Path(__file__).with_name("count_instructions.c")
 FEATURE = "counting the instructions of an emulated core"
 INSTALL = "apt-get install qemu-user (Debian, Ubuntu)"
+# From 9.1 on, as in Debian 13, Debian builds qemu-user statically too.
+BUILD = (
+    "take the qemu-user of Debian 12, or build QEMU with "
+    "./configure --target-list=aarch64-linux-user --enable-plugins"
+)
 
 _ASK_S, _COMPILE_S = 20, 60
 
@@ -64,7 +69,7 @@ def find_emulator(program: str = PROGRAM) -> Emulator:
         raise MissingDependencyError(
             FEATURE,
             f"a {program} that loads plugins",
-            INSTALL,
+            BUILD,
             detail=f"{path} does not, as every static build",
         )
     cpus = re.findall(r"^\s+([\w.-]+)\s*$", _ask(path, "-cpu", "help"), re.MULTILINE)
