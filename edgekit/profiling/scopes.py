@@ -91,7 +91,7 @@ def read_image(path: str) -> tuple[bytes, str]:
         raise InputError(f"cannot read image {path!r}: {error.strerror or error}") from None
     if len(data) > MAX_IMAGE_BYTES:
         raise InputError(f"image {path!r} is larger than {MAX_IMAGE_BYTES >> 20} MiB")
-    width, height = load_image(data).size
+    width, height = load_image(path).size  # by its path, which an error then names
     return data, f"{Path(path).name}, {width} x {height}, {len(data)} bytes"
 
 
