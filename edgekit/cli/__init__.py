@@ -129,7 +129,10 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     for row in VERBS.values():
         child = commands.add_parser(
-            row.name, help=row.help, description=row.help.capitalize() + ".", allow_abbrev=False
+            row.name,
+            help=row.help,
+            description=row.help[0].upper() + row.help[1:] + ".",
+            allow_abbrev=False,
         )
         if row.name == verb:
             _load(verb).add_arguments(child)
