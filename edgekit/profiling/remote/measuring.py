@@ -304,7 +304,10 @@ class _Job:
         try:
             self._follow()
         except (KeyboardInterrupt, _SilentError):
-            self._stop()
+            self._stop(self._take)
+            raise
+        except _UnusableError:  # or the same command would find it waiting for ever
+            self._stop(lambda frame: None)
             raise
         outcome = self.outcome
         if outcome is None:
@@ -404,7 +407,7 @@ class _Job:
         try:
             self.outcome = schema.decode(Outcome, frame.fields.get("outcome"))
         except schema.SchemaError as error:
-            raise DeviceError(f"{self.device.name} says no usable outcome: {error}") from None
+            raise _UnusableError(f"{self.device.name} says no usable outcome: {error}") from None
 
     def _checked(self, data: bytes) -> ProfileResult:
         """A result of the board as one of ours.
@@ -415,9 +418,9 @@ class _Job:
         try:
             result = result_from_json(data.decode("utf-8"))
         except (InputError, UnicodeDecodeError) as error:
-            raise DeviceError(f"{self.device.name} sends no usable result: {error}") from None
+            raise _UnusableError(f"{self.device.name} sends no usable result: {error}") from None
         if result.facts.bundle_sha256 != self.wanted.model.digest:
-            raise DeviceError(f"{self.device.name} sends a result of another bundle")
+            raise _UnusableError(f"{self.device.name} sends a result of another bundle")
         request = self.wanted.request
         return replace(
             result,
@@ -430,15 +433,15 @@ class _Job:
 
     # ---- end ----
 
-    def _stop(self) -> None:
-        """After Ctrl-C: end the job there and take what it has."""
+    def _stop(self, take: Callable[[Frame], None]) -> None:
+        """End the job there and ``take`` what it has."""
         self.progress(
             f"{self.device.name}: stopping the job there (Ctrl-C again leaves it running)"
         )
         try:
             limits = Limits(60.0, 120.0)
             asked = {"job": self.id, "lines_seen": self.lines_seen}
-            self.device.call("stop", asked, limits, on_frame=self._take)
+            self.device.call("stop", asked, limits, on_frame=take)
             self._clean()
         except DeviceError as error:
             self.progress(f"the job was not stopped, and may still run: {error}")
@@ -466,6 +469,10 @@ class _Job:
 
 class _SilentError(DeviceError):
     """The job hangs."""
+
+
+class _UnusableError(DeviceError):
+    """What the job says is no result of what was asked."""
 
 
 _HANDLERS: Mapping[str, Callable[[_Job, Frame], None]] = {

@@ -248,3 +248,12 @@ def test_a_result_of_something_else_is_refused(board):
     with pytest.raises(DeviceError, match="a result of another bundle"):
         board.profile()
     assert board.kept == []
+    assert board.jobs == []  # it does not wait for the next who asks
+
+
+@pytest.mark.parametrize("text", ['{"kind": "edgekit-profile", "sch', '{"kind": "other"}', "\x00"])
+def test_what_is_no_result_is_refused_and_its_job_ended(board, text):
+    board.scenario = {"raw": text}
+    with pytest.raises(DeviceError, match="pi@board sends no usable result: not a usable profile"):
+        board.profile()
+    assert board.kept == [] and board.jobs == []

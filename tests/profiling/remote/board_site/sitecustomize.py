@@ -5,6 +5,7 @@ EDGEKIT_TEST_SCENARIO, JSON:
     gate        {piece: file}: that piece waits until the file exists
     error       how ``run_profile`` ends: {"kind": "MissingDependencyError", "words": [...]}
     crash       the process of the job kills itself after so many pieces
+    raw         text that is written in place of a result; then nothing happens
     full        writing fails as on a full disk
     free        bytes of disk that are said to be free
 """
@@ -30,6 +31,9 @@ def run_profile(request, *, progress, keep):
     from tests.profiling.sample_results import model, result
 
     pieces = SCENARIO.get("pieces", 2)
+    if "raw" in SCENARIO:  # the working folder is the job's
+        Path("result.json").write_text(SCENARIO["raw"])
+        time.sleep(LIMIT_S)
     progress(f"edgekit of {edgekit.__file__}")
     with open_bundle(request.bundle) as bundle:
         digest = SCENARIO.get("foreign") or bundle_goods(bundle).digest
