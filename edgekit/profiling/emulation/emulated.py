@@ -36,7 +36,10 @@ def profile_emulated(
             request.bundle, core, request.runtimes, sysroot=sysroot, progress=progress
         )
         collected.warn(WARNING)
-        return replace(collected.result(complete=True), instructions=rows)
+        result = collected.result(complete=True)
+        # How busy this machine is bears on times alone.
+        environment = replace(result.environment, notes=())
+        return replace(result, environment=environment, instructions=rows)
 
 
 def check_request(request: Request) -> None:
