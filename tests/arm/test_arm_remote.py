@@ -71,7 +71,7 @@ def test_an_installed_profile_runs_and_the_second_sends_nothing(profile, board):
 
 def test_a_job_survives_a_dropped_connection_and_a_second_is_refused(equipped, profile, arm_bundle):
     """With the edgekit that is installed there. Every ssh of this side is killed while it runs."""
-    words = ("profile", arm_bundle, "--device", equipped.url("pi"), *QUICK, "--sustain", "20")
+    words = ("profile", arm_bundle, "--device", equipped.url("pi"), *QUICK, "--sustain", "10")
     process = subprocess.Popen(
         [sys.executable, "-m", "edgekit", *map(str, words)],
         env={**os.environ, "EDGEKIT_SSH": equipped.ssh},

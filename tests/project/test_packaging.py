@@ -57,6 +57,7 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel, clean_copy):
     info = f"edgekit-{__version__}.dist-info/"
     assert {name for name in names if not name.startswith(info)} == wanted
     assert {"edgekit/py.typed", "edgekit/models/data/imagenet-1k.txt"} <= names
+    assert "edgekit/profiling/emulation/count_instructions.c" in names
     assert {f"{info}licenses/LICENSE", f"{info}licenses/NOTICE"} <= names
 
 
