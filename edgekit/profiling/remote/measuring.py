@@ -185,6 +185,15 @@ class _Wanted:
             command=(),  # what was typed here means nothing there
         )
 
+    def here(self, text: str, base: str) -> str:
+        """What the board says, with the paths as they were typed here."""
+        there = self.there(base)
+        pairs = [(there.bundle, self.request.bundle), (there.image, self.request.image)]
+        pairs += zip(there.references, self.request.references, strict=True)
+        for theirs, typed in filter(all, pairs):
+            text = text.replace(theirs, typed)
+        return text
+
     def identity(self, extra: Sequence[str]) -> str:
         """The same for the same measurement, whatever was typed for it."""
         document = schema.encode(self.there(""))
@@ -395,7 +404,7 @@ class _Job:
         seen = frame.fields.get("lines_seen")
         self.lines_seen = seen if isinstance(seen, int) else self.lines_seen
         for line in frame.data.split(b"\n")[-20:]:
-            self.progress(printable(line))
+            self.progress(printable(self._here(line.decode("utf-8", "replace"))))
 
     def _result(self, frame: Frame) -> None:
         result = self._checked(frame.data)
@@ -428,8 +437,11 @@ class _Job:
             command=request.command,
             image=request.image or result.image,
             device=self.device.name,
-            warnings=(*result.warnings, *self.warnings),
+            warnings=(*map(self._here, result.warnings), *self.warnings),
         )
+
+    def _here(self, text: str) -> str:
+        return self.wanted.here(text, self.facts.base)
 
     # ---- end ----
 
@@ -457,7 +469,9 @@ class _Job:
             remedy = f"{outcome.remedy}; or add --install"
             return MissingDependencyError(f"{outcome.feature} on {name}", outcome.package, remedy)
         if outcome.state == FAILED:
-            return _BY_EXIT_CODE.get(outcome.exit_code, EdgekitError)(f"{name}: {outcome.message}")
+            return _BY_EXIT_CODE.get(outcome.exit_code, EdgekitError)(
+                f"{name}: {self._here(outcome.message)}"
+            )
         if outcome.state == STOPPED:
             return DeviceError(f"the job on {name} was stopped there; what was finished is kept")
         why = f": its last words are {outcome.log[-1]!r}" if outcome.log else ""

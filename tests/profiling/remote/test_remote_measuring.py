@@ -57,6 +57,7 @@ def test_references_and_an_image_go_along(board, tmp_path):
     result = board.profile(references=(str(other),), image=str(image))
     assert "piece 1 of 2, 1 references" in board.lines
     assert result.image == str(image)
+    assert result.warnings == (f"about {board.bundle}", str(other)), "paths are those of this side"
     (stored,) = (board.base / "images").iterdir()
     assert (stored / "image").read_bytes() == b"a photograph"
 

@@ -38,6 +38,7 @@ def run_profile(request, *, progress, keep):
     with open_bundle(request.bundle) as bundle:
         digest = SCENARIO.get("foreign") or bundle_goods(bundle).digest
     made = result(bundle=request.bundle, facts=model(bundle_sha256=digest), device="local")
+    made = dataclasses.replace(made, warnings=(f"about {request.bundle}", *request.references))
     for piece in range(1, pieces + 1):
         progress(f"piece {piece} of {pieces}, {len(request.references)} references")
         _wait(SCENARIO.get("gate", {}).get(str(piece)))
