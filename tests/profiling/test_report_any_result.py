@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from edgekit.profiling.report import csv_report, html_report, markdown_report, words
@@ -54,7 +54,12 @@ def results(draw):
 
 
 @given(results())
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.reuse, Phase.generate],  # shrinking a whole profile takes minutes
+)
 def test_anything_that_the_schema_takes_can_be_drawn(document):
     result = result_from_json(json.dumps(document))
     assert words.sentence(result)

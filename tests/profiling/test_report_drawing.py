@@ -131,6 +131,16 @@ def test_the_headline_is_the_engine_alone_and_trustworthy():
     assert "no latency was measured" in words.sentence(samples.result(runs=()))
 
 
+def test_results_are_told_apart_by_as_little_as_does():
+    first, second = samples.result(), samples.result(model="other")
+    assert words.names([first, second]) == ["micronet-m1", "other"]
+    pi5 = samples.environment(machine=samples.machine(board="Raspberry Pi 5"))
+    there = samples.result(environment=pi5)
+    assert words.names([first, there])[1] == "micronet-m1 on Raspberry Pi 5"
+    later = samples.result(started="2026-11-24T08:00:00Z")
+    assert words.names([first, later])[1] == "micronet-m1, 2026-11-24T08:00:00Z"
+
+
 def test_a_count_of_instructions_is_never_called_a_time():
     emulated = samples.result(runs=(), instructions=(samples.instructions(),))
     assert words.sentence(emulated) == (

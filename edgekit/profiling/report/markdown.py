@@ -28,7 +28,11 @@ def markdown_report(results: Sequence[ProfileResult], *, unlike: Sequence[str] =
         unlike: what differs between their environments: said first.
     """
     where = dict.fromkeys(map(words.place, results))
-    rows = [_row(result, run) for result in results for run in result.runs]
+    rows = [
+        _row(name, run)
+        for name, result in zip(words.names(results), results, strict=True)
+        for run in result.runs
+    ]
     lines = [
         *(f"**Unlike environments:** {safe(text)}" for text in unlike),
         *(f"Measured on {safe(place)}." for place in where),
@@ -56,10 +60,10 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _row(result: ProfileResult, run: Run) -> tuple[str, ...]:
+def _row(name: str, run: Run) -> tuple[str, ...]:
     scope = f"{run.scope}, {words.pace(run)}" if run.pace_hz else run.scope
     return (
-        safe(result.model),
+        safe(name),
         safe(run.runtime),
         str(run.threads),
         safe(scope),

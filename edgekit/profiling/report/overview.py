@@ -116,9 +116,13 @@ def _doubt(run: Run) -> str:
 
 def figures(results: Results) -> Markup:
     """Models x runtimes x threads x scopes, with every run on one scale."""
-    rows = [(result, run) for result in results for run in result.runs]
+    rows = [
+        (name, run)
+        for name, result in zip(words.names(results), results, strict=True)
+        for run in result.runs
+    ]
     if not rows:
-        return section("Figures", "figures", tag("p", "No run was finished.", class_="absent"))
+        return section("Figures", "figures", tag("p", "No latency was measured.", class_="absent"))
     scale = spanning(
         [v for _, run in rows for v in (run.min_ms, run.p99_ms or run.p90_ms)],
         zero=True,
@@ -150,9 +154,9 @@ def _far_apart(runs: Sequence[Run]) -> bool:
     return low > 0 and high > 30 * low
 
 
-def _row(result: ProfileResult, run: Run, scale: Scale) -> Sequence[Child]:
+def _row(name: str, run: Run, scale: Scale) -> Sequence[Child]:
     return (
-        result.model,
+        name,
         run.runtime,
         run.threads,
         f"{run.scope}, {words.pace(run)}" if run.pace_hz else run.scope,

@@ -157,8 +157,7 @@ def _contents(results: Sequence[ProfileResult], detailed: Sequence[_Detailed]) -
         links += detailed[0].parts
     else:
         links += [
-            (words.short(result.model), one.anchor)
-            for result, one in zip(results, detailed, strict=False)
+            (name, one.anchor) for name, one in zip(words.names(results), detailed, strict=False)
         ]
     links.append(("what the words mean", "words"))
     items = (tag("li", tag("a", title, href=f"#{anchor}")) for title, anchor in links)

@@ -52,7 +52,7 @@ def columns(values: Array, most: int) -> tuple[Column, ...]:
 def histogram(values: Array, bins: int = _BINS) -> Histogram:
     """Shares of the samples per bin; a far tail is counted and not drawn."""
     low, body, largest = (float(v) for v in np.quantile(values, (0.0, _BODY, 1.0)))
-    width = max(body - low, 1e-3 * max(body, 1e-6))
+    width = max(body - low, 1e-3 * max(abs(low), abs(body), 1e-6))
     high = min(max(largest, low + width), low + _FAR * width)
     counts, _ = np.histogram(values, bins=bins, range=(low, high))
     beyond = int((values > high).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from edgekit.profiling.references import model_accuracy
 from edgekit.profiling.result import (
@@ -75,6 +76,8 @@ def size(value: float) -> str:
 def percent(share: float) -> str:
     """A share of one: 4.2 %, 37 %."""
     value = 100 * share
+    if not math.isfinite(value):
+        return "–"
     return f"{value:.0f} %" if abs(value) >= 10 or value == 0 else f"{value:.1f} %"
 
 
@@ -109,6 +112,16 @@ def place(result: ProfileResult) -> str:
     """The machine, and the host it was reached by if it was another."""
     name = machine(result.environment.machine)
     return name if result.device in ("", "local") else f"{name} ({short(result.device)})"
+
+
+def names(results: Sequence[ProfileResult]) -> list[str]:
+    """What tells the results apart: the model, the machine if there are several, the time."""
+    one_place = len(set(map(place, results))) == 1
+    told = [short(r.model) if one_place else f"{short(r.model)} on {place(r)}" for r in results]
+    return [
+        f"{name}, {result.started}" if told.count(name) > 1 else name
+        for name, result in zip(told, results, strict=True)
+    ]
 
 
 def headline(result: ProfileResult) -> Run | None:
