@@ -35,7 +35,7 @@ TOOLS = {
     "setpriv": "util-linux",
 }
 # Without Recommends these are not brought by the packages above.
-_COMPANIONS = {"cc": ("libc6-dev",)}
+_COMPANIONS = {"cc": ("libc6-dev",), "mmdebstrap": ("debian-archive-keyring",)}
 
 # What apt, mmdebstrap and pip say when it is the network that is missing.
 _NO_NETWORK = re.compile(

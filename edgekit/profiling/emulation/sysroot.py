@@ -201,7 +201,9 @@ def _unpack(folder: Path) -> None:
     tool, tar = shutil.which("mmdebstrap"), shutil.which("tar")
     if tool is None or tar is None:
         raise MissingDependencyError(
-            "making an AArch64 system", "mmdebstrap", "apt-get install mmdebstrap (Debian, Ubuntu)"
+            "making an AArch64 system",
+            "mmdebstrap",
+            "apt-get install mmdebstrap debian-archive-keyring (Debian, Ubuntu)",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".sysroot-") as scratch:
