@@ -49,7 +49,13 @@ for packages in "$boards"/bare/usr/local/lib/python3.*/dist-packages; do
     mount -t tmpfs -o mode=755 tmpfs "$packages"
 done
 
-# sshd's own view of who may log in.
-for file in passwd group shadow; do mount --bind "$work/$file" "/etc/$file"; done
+# sshd's own view of who may log in: a folder, since a mount on a file ends when somebody outside
+# replaces that file, as useradd does.
+mkdir $boards/etc
+for file in nsswitch.conf ld.so.cache localtime hosts; do
+    if test -e /etc/$file; then cp -L /etc/$file $boards/etc/; fi
+done
+cp "$work/passwd" "$work/group" "$work/shadow" $boards/etc/
+mount --bind $boards/etc /etc
 
 exec "$(command -v sshd)" -D -e -p "$port" -f "$work/sshd_config"

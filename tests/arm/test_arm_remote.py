@@ -88,11 +88,12 @@ def test_a_job_survives_a_dropped_connection_and_a_second_is_refused(equipped, p
         status, _, refused = profile("pi", "--pace", "5")
         assert status == 6 and "measuring" in refused
         assert kill_ssh_of(process.pid)
-        text = process.communicate()[0]
+        text, rest = process.communicate()
     finally:
         guard.cancel()
         process.kill()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, (said, rest)
+    assert "; again in" in rest  # the connection was lost, and tried again
     result = result_from_json(text)
     assert result.complete and result.sustained
     assert left_there(equipped, "pi") == ""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -257,3 +258,25 @@ def test_a_comma_in_a_path_is_doubled(tmp_path):
     """QEMU takes one for the end of an argument."""
     words = count.plugin_words(tmp_path / "a,b.so", tmp_path / "c,d")
     assert words == ("-plugin", f"{tmp_path}/a,,b.so,out={tmp_path}/c,,d")
+
+
+def test_an_interrupt_ends_every_process(machine, tmp_path, monkeypatch):
+    """Ctrl-C while the first answers: the second must not go on."""
+    program = str(machine(sleep_s=600) / "qemu-aarch64")
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Watched(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *words, **options):
+            super().__init__(*words, **options)
+            started.append(self)
+
+        def communicate(self, *words, **options):
+            if options.get("timeout"):
+                raise KeyboardInterrupt
+            return super().communicate(*words, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", Watched)
+    commands = [(program, "-plugin", f"p,out={tmp_path / name}") for name in ("one", "two")]
+    with pytest.raises(KeyboardInterrupt):
+        list(count.run_all(commands, "{}", {}, 60, "somebody"))
+    assert [process.poll() for process in started] == [-signal.SIGKILL] * 2
