@@ -173,6 +173,7 @@ class Collected:
                 after=after,
                 cpus=self._machine.cores,
                 sustained_fell_s=fell[0] if fell else None,
+                paced=pace_hz > 0,
             )
         )
         return Run(

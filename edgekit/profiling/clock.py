@@ -87,14 +87,19 @@ def cpu_share(before: Usage, after: Usage, busy_ns: int) -> float:
 
 
 def _waiting_ns(tasks: Path) -> int | None:
-    """Sum over the threads of the second number of ``schedstat``: time in the run queue."""
-    total = 0
+    """Sum over the threads of the second number of ``schedstat``: time in the run queue.
+
+    A kernel that has the file and does not count (Raspberry Pi OS: CONFIG_TASK_DELAY_ACCT alone,
+    off since 5.14) says ``0 0 0``; the first number, time on a CPU, tells it from a quiet one.
+    """
+    ran = waited = 0
     try:
         for name in os.listdir(tasks):
-            total += int((tasks / name / "schedstat").read_text().split()[1])
+            numbers = (tasks / name / "schedstat").read_text().split()
+            ran, waited = ran + int(numbers[0]), waited + int(numbers[1])
     except (OSError, ValueError, IndexError):
         return None
-    return total
+    return waited if ran else None
 
 
 def _pinned() -> list[int]:

@@ -16,7 +16,7 @@ import statistics
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edgekit.bundle import schema
@@ -29,7 +29,6 @@ Call = Callable[[], object]
 # Per scope and process. Below 17 us an inference it is what ends a measurement of 3.4 s.
 MOST_SAMPLES = 200_000
 _WINDOWS = 4  # of the warm-up, over which its slope is taken
-_LEAST_PER_WINDOW = 3
 _SLOPE = 0.01  # a window
 _COST_SAMPLES = 20_000
 
@@ -97,10 +96,13 @@ def measure(
 
 
 def warm_up(call: Call, clock: Clock, plan: Plan) -> WarmUp:
-    """Run until the medians of four windows have a slope below 1 % a window, or time is up."""
+    """Run until the medians of four windows have a slope below 1 % a window, or time is up.
+
+    Whose time is up before ten runs, because an inference takes so long, has four windows of one
+    run each at least: slow is not unsettled.
+    """
     begin = clock.now_ns()
-    window = _Rule(plan.warm_seconds / _WINDOWS, _LEAST_PER_WINDOW, plan.most_warm_seconds)
-    window = replace(window, pace_hz=plan.pace_hz)
+    window = _Rule(plan.warm_seconds / _WINDOWS, 1, plan.most_warm_seconds, plan.pace_hz)
     medians: list[float] = []
     runs = 0
     while True:
@@ -109,8 +111,9 @@ def warm_up(call: Call, clock: Clock, plan: Plan) -> WarmUp:
         medians.append(statistics.median(samples))
         seconds = (clock.now_ns() - begin) / 1e9
         enough = runs >= plan.warm_runs and seconds >= plan.warm_seconds
-        settled = enough and is_settled(medians)
-        if settled or seconds >= plan.most_warm_seconds:
+        late = seconds >= plan.most_warm_seconds and len(medians) >= _WINDOWS
+        settled = (enough or late) and is_settled(medians)
+        if settled or late:
             return WarmUp(runs, seconds, settled)
 
 

@@ -136,7 +136,7 @@ def _at_a_pace(engines: Sequence[Job], preset: Preset) -> list[Piece]:
             pace_hz=hertz,
             scopes=job.scopes[:1],
             samples=1,
-            # A slow rate needs its time: four windows of three runs, and three samples.
+            # A slow rate needs its time: ten runs to warm up with, and three samples.
             most_warm_seconds=max(job.most_warm_seconds, 15 / hertz),
             seconds=max(job.seconds, 3 / hertz),
             most_seconds=max(job.most_seconds, 3 / hertz),

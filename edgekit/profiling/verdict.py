@@ -8,7 +8,7 @@
                 as many tasks of others were runnable as there are CPUs,
                 before and after
     throttled   the board reports a new reason, or one that holds             any
-                the clock fell while timing, in every process                 5 %
+                the clock fell while timing back-to-back, in every process    5 %
                 latency rose and stayed up, in every process                  5 %
                 the sustained run fell off                                    5 %
     noisy       medians of the processes differ                               5 %
@@ -61,6 +61,7 @@ class Evidence:
         before: state of the machine; ``after`` is None while it is still measured.
         cpus: how many the system has, since its tasks are counted system-wide too.
         sustained_fell_s: when a sustained run of the same engine fell off, or None.
+        paced: with pauses, in which the clock falls as it should.
     """
 
     processes: tuple[Process, ...]
@@ -71,6 +72,7 @@ class Evidence:
     after: State | None = None
     cpus: int = 1
     sustained_fell_s: float | None = None
+    paced: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def _clock_fell(seen: Evidence) -> Iterator[str]:
         for process in seen.processes
         if len(process.mhz) > 1 and process.mhz[0] > 0
     ]
-    if falls and len(falls) == len(seen.processes) and min(falls) > CLOCK_FELL:
+    known = bool(falls) and len(falls) == len(seen.processes) and not seen.paced
+    if known and min(falls) > CLOCK_FELL:
         last = seen.processes[-1].mhz
         yield (
             f"the clock fell while timing in every process, e.g. from {last[0]:.0f} to "

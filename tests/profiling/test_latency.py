@@ -58,7 +58,7 @@ def test_a_model_slower_than_the_cap_is_measured_once():
     clock = ScriptedClock()
     process = process_of(null_call(clock, sleep_us=9_000_000), clock)
     assert process.samples_ns == (9000 * MS,)
-    assert not process.warm_up.settled
+    assert (process.warm_up.runs, process.warm_up.settled) == (4, True)
 
 
 def test_a_very_fast_model_ends_when_the_memory_for_samples_is_full(monkeypatch):
@@ -98,6 +98,18 @@ def test_at_least_ten_runs_of_a_slow_model():
     warm = warm_up(null_call(clock, sleep_us=200_000), clock, PLAN)
     assert warm.runs >= 10
     assert warm.settled
+
+
+@pytest.mark.parametrize("sleep_us", [1000, 90_000, 250_000, 400_000, 2_000_000])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_model_is_not_unsettled_for_being_slow(sleep_us, first):
+    """With the times of the default preset, in the first scope and in later ones."""
+    part = 1 if first else 1 / 3
+    plan = replace(PLAN, warm_seconds=part, most_warm_seconds=3.0 * part)
+    clock = ScriptedClock()
+    assert warm_up(null_call(clock, sleep_us=sleep_us), clock, plan).settled
+    clock = ScriptedClock()
+    assert not warm_up(null_call(clock, sleep_us=sleep_us, drift=0.9), clock, plan).settled
 
 
 @pytest.mark.parametrize(
@@ -209,6 +221,24 @@ def test_this_systems_counters_grow(tmp_path):
     assert after.preempted >= before.preempted
     elsewhere = read_usage(tmp_path)  # no /proc at all
     assert (elsewhere.waiting_ns, elsewhere.held_back, elsewhere.mhz) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "waiting"),
+    [
+        (("900 30 5", "100 12 1"), 42),
+        (("900 0 5",), 0),
+        (("0 0 0", "0 0 0"), None),  # a kernel that does not count
+        (("garbage",), None),
+        (("900",), None),
+    ],
+)
+def test_waiting_is_summed_over_threads_where_the_kernel_counts_it(tmp_path, lines, waiting):
+    for number, line in enumerate(lines):
+        folder = tmp_path / "proc/self/task" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "schedstat").write_text(line + "\n")
+    assert read_usage(tmp_path).waiting_ns == waiting
 
 
 def test_the_cost_of_measuring_is_measured():

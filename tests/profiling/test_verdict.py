@@ -174,6 +174,11 @@ def test_a_clock_that_fell_in_one_process_only_is_no_throttling():
     assert judged(made)[1].verdict == "stable"
 
 
+def test_a_clock_that_falls_between_paced_inferences_is_no_throttling():
+    made = of_three(mhz=(1500.0, 600.0))
+    assert judged(made, paced=True)[1].verdict == "stable"
+
+
 def test_an_unsettled_warm_up_is_noisy():
     made = of_three()
     warm = replace(made[0].warm_up, settled=False, seconds=30.0)
