@@ -113,7 +113,7 @@ def _how(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Measure, print, save; then say with the exit code whether to believe it."""
-    from edgekit.profiling.saving import check_folder, save_result
+    from edgekit.profiling.saving import check_folder
 
     if arguments.save:
         check_folder(arguments.save)
@@ -124,11 +124,21 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         _measure(request, arguments, console, kept)
     finally:
         if kept.result is not None:
-            profile_tables.show(kept.result, console)
-            saved = save_result(kept.result, arguments.save) if arguments.save else None
-            profile_tables.show_end(kept.result, saved, console)
+            _hand_over(kept.result, arguments, console)
     if kept.result is not None:
         _judge(kept.result, arguments)
+
+
+def _hand_over(result: ProfileResult, arguments: argparse.Namespace, console: Console) -> None:
+    """Save, then print: neither a closed stdout nor a full disk costs the other."""
+    from edgekit.profiling.saving import save_result
+
+    saved = None
+    try:
+        saved = save_result(result, arguments.save) if arguments.save else None
+    finally:
+        profile_tables.show(result, console)
+        profile_tables.show_end(result, saved, console)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -241,11 +251,11 @@ def _judge(result: ProfileResult, arguments: argparse.Namespace) -> None:
     Raises:
         MeasurementError: a verdict is not ``stable``, without ``--allow-noisy``.
     """
-    from edgekit.profiling.result import VERDICTS
+    from edgekit.profiling.result import severity
 
     shaky = [run for run in result.runs if run.verdict != "stable"]
     if shaky and not arguments.allow_noisy:
-        first = max(shaky, key=lambda run: VERDICTS.index(run.verdict))
+        first = max(shaky, key=lambda run: severity(run.verdict))
         raise MeasurementError(
             f"{len(shaky)} of {len(result.runs)} figures cannot be trusted: {run_name(first)} is "
             f"{first.reasons[0] if first.reasons else first.verdict}; "

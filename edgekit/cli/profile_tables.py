@@ -204,6 +204,8 @@ def _print_ratios(result: ProfileResult, console: Console) -> None:
 
 def _print_sustained(result: ProfileResult, console: Console) -> None:
     for row in result.sustained:
+        if not row.p50_ms:
+            continue
         console.print()
         fell = row.throttled_at_s
         end = f"fell off after {fell:.0f} s" if fell is not None else "held to the end"

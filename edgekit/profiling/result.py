@@ -438,7 +438,12 @@ class ProfileResult:
     @property
     def verdict(self) -> str:
         """The worst of the runs'; ``stable`` when there are none."""
-        return max((run.verdict for run in self.runs), key=VERDICTS.index, default=STABLE)
+        return max((run.verdict for run in self.runs), key=severity, default=STABLE)
+
+
+def severity(verdict: str) -> int:
+    """Place in ``VERDICTS``; after them all for a word that a file has and edgekit does not."""
+    return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
 
 
 def result_to_json(result: ProfileResult) -> str:

@@ -1,4 +1,8 @@
-"""Results as files: written beside and linked into place, and never over another."""
+"""Results as files: written beside and linked into place, and never over another.
+
+A file system without links (FAT, many network shares) gets an empty file under the name first,
+which nobody else can take then, and the result in its place.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +71,23 @@ def _link(data: bytes, folder: Path, stem: str) -> Path:
         for number in range(1, _MOST + 1):
             path = folder / f"{stem}{f'-{number}' if number > 1 else ''}.json"
             with contextlib.suppress(FileExistsError):
-                os.link(name, path)  # fails where a rename would replace
+                _place(name, path)
                 return path
         raise OSError(f"{_MOST} results of this second are there already")
     finally:
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
+
+
+def _place(name: str, path: Path) -> None:
+    """Give the file ``name`` the name ``path``.
+
+    Raises:
+        FileExistsError: somebody has that.
+    """
+    try:
+        os.link(name, path)  # fails where a rename would replace
+    except FileExistsError:
+        raise
+    except OSError:
+        path.open("xb").close()
+        Path(name).replace(path)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.cli import main
+from edgekit.cli import main, profile_tables
 from edgekit.profiling import plan
 from edgekit.profiling.plan import Preset
 from edgekit.profiling.result import SCOPES, result_from_json
 from tests.bundle import sample_bundle
+from tests.profiling import sample_results as samples
 
 TINY = Preset(1, 0.05, 5, 0.1, 0.02, 0.1, SCOPES, layers=False, memory=False)
 LONG_ENOUGH = replace(TINY, processes=2, samples=200, most_seconds=5, scopes=("engine",))
@@ -102,6 +103,38 @@ def test_saved_results_are_whole_and_never_replaced(sample, tmp_path, capsys):
     assert printed.out.splitlines()[-1] in {
         f"next: edgekit report {path} -o report.html" for path in paths
     }
+
+
+def test_what_cannot_be_printed_is_saved_and_the_reverse(sample, tmp_path, capsys, monkeypatch):
+    flags = [*CALM, "--scope", "engine", "--save", tmp_path / "runs"]
+    with monkeypatch.context() as patched:
+        patched.setattr(profile_tables, "show", _refuse(OSError(5, "Input/output error")))
+        profile(capsys, sample, *flags, code=1)
+    (path,) = (tmp_path / "runs").iterdir()
+    assert result_from_json(path.read_text()).complete
+    monkeypatch.setattr("edgekit.profiling.saving._link", _refuse(OSError(28, "No space left")))
+    printed = profile(capsys, sample, *flags, code=1)
+    assert "p50 ms" in printed.out and "saved" not in printed.out
+    assert "cannot save the result" in printed.err.splitlines()[-1]
+    assert "No space left" in printed.err.splitlines()[-1]
+
+
+def _refuse(error):
+    def refuse(*words):
+        raise error
+
+    return refuse
+
+
+def test_a_board_may_send_words_and_series_that_edgekit_does_not_know(sample, capsys, monkeypatch):
+    empty = replace(samples.everything().sustained[0], p50_ms=())
+
+    def lie(request, *, progress, keep):
+        keep(samples.result(runs=(samples.run(verdict="marvellous"),), sustained=(empty,)))
+
+    monkeypatch.setattr("edgekit.profiling.profile.run_profile", lie)
+    printed = profile(capsys, sample, code=5)
+    assert "1 of 1 figures cannot be trusted" in printed.err
 
 
 def test_a_figure_that_cannot_be_trusted_is_exit_5_after_everything_is_there(

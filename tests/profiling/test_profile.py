@@ -370,6 +370,18 @@ def test_results_are_saved_beside_each_other_and_never_over(bundle, tmp_path):
     assert sorted(folder.iterdir()) == sorted([first, second])  # no leftovers
 
 
+def test_so_they_are_on_a_file_system_without_links(bundle, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(1, "Operation not permitted")  # what FAT says
+
+    monkeypatch.setattr("os.link", refuse)
+    result = run_profile(Request(bundle), run=canned)
+    check_folder(tmp_path / "runs")
+    first, second = save_result(result, tmp_path / "runs"), save_result(result, tmp_path / "runs")
+    assert result_from_json(first.read_text()) == result_from_json(second.read_text()) == result
+    assert sorted((tmp_path / "runs").iterdir()) == sorted([first, second])
+
+
 def test_hostile_names_stay_in_the_folder(bundle, tmp_path):
     result = run_profile(Request(bundle), run=canned)
     hostile = dataclasses.replace(result, model="../../etc/passwd", device="; rm -rf ~\x00")
