@@ -47,7 +47,7 @@ _USERS = (("root", 0, "/root"), ("sshd", 65533, "/run/sshd"), ("pi", 1000, "/hom
 _SSHD = """
 HostKey {work}/host_key
 PidFile none
-AuthorizedKeysFile {work}/user_key.pub
+AuthorizedKeysFile /run/sshd/authorized_keys
 ListenAddress 127.0.0.1
 AllowUsers pi bare
 StrictModes no

@@ -57,5 +57,8 @@ for file in nsswitch.conf ld.so.cache localtime hosts; do
 done
 cp "$work/passwd" "$work/group" "$work/shadow" $boards/etc/
 mount --bind $boards/etc /etc
+# Read with the rights of the user: not from a folder of root's.
+cp "$work/user_key.pub" $boards/authorized_keys
+chmod 644 $boards/authorized_keys
 
 exec "$(command -v sshd)" -D -e -p "$port" -f "$work/sshd_config"
