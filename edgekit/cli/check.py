@@ -185,9 +185,9 @@ def _failures(
     """Why the gate is shut, the most certain first."""
     from edgekit.profiling.budget import TIME
 
-    yield from _unmeasured(arguments, rows)
     certain = [row for row in rows if row.kind != TIME]
     yield from _excess(certain, [change for change in changes if change.kind != TIME])
+    yield from _unmeasured(arguments, rows)
     if not arguments.allow_noisy:
         yield from _doubtful(rows, changes, result)
     yield from _excess(rows, changes)

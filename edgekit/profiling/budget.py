@@ -120,7 +120,8 @@ class Row:
         kind: ``static``, ``time``, ``memory`` or ``instructions``.
         subject: what it was held against: the model, a runtime, a run.
         allowed: by the budget.
-        got: the point estimate, which alone decides; None: nothing measured it.
+        got: the point estimate, which alone decides; None: nothing measured it. Nothing takes
+            no time, no memory and no instructions: such a 0 is no figure either.
         interval: 95 %, of p50 and p90.
         verdict: ``ok``, ``over`` or ``not measured``.
         close: the limit lies inside the interval: too close to call.
@@ -327,9 +328,8 @@ def _row(
     hint: str = "",
 ) -> Row:
     key = KEYS[limit]
-    verdict = (
-        NOT_MEASURED if got is None or not math.isfinite(got) else OVER if got > allowed else OK
-    )
+    measured = got is not None and math.isfinite(got) and (key.kind == STATIC or got > 0)
+    verdict = NOT_MEASURED if not measured else OVER if got and got > allowed else OK
     return Row(
         limit=limit,
         kind=key.kind,
@@ -374,6 +374,7 @@ def _artifact_rows(name: str, allowed: float, manifest: Manifest) -> Iterator[Ro
 
 _PARITY_HINT = "the machine that exported it could not run this artifact"
 _MEASURE = "measure it: edgekit profile BUNDLE {}"
+_EMULATE = _MEASURE.format("--emulate cortex-a72 --json > r.json, then give --result r.json")
 
 
 def _numbers(table: Values, kind: str) -> Iterator[tuple[str, float]]:
@@ -437,7 +438,8 @@ def _memory_rows(budget: Budget, result: ProfileResult | None) -> Iterator[Row]:
     for limit, allowed in _numbers(budget.limits, MEMORY):
         rows = result.memory if result else ()
         for row in rows:
-            yield _row(limit, thread_text(row.runtime, row.threads), allowed, row.peak_use / 1e6)
+            subject = thread_text(row.runtime, row.threads)
+            yield _row(limit, subject, allowed, row.peak_use / 1e6, hint=row.note)
         if not rows:
             yield _row(limit, "any runtime", allowed, None, hint=_MEASURE.format("").strip())
 
@@ -447,12 +449,9 @@ def _instruction_rows(budget: Budget, result: ProfileResult | None) -> Iterator[
         rows = result.instructions if result else ()
         for row in rows:
             subject = f"{thread_text(row.runtime, row.threads)}, {row.core}"
-            yield _row(limit, subject, allowed, row.per_inference / 1e6)
+            yield _row(limit, subject, allowed, row.per_inference / 1e6, hint=_EMULATE)
         if not rows:
-            hint = _MEASURE.format(
-                "--emulate cortex-a72 --json > r.json, then give --result r.json"
-            )
-            yield _row(limit, "an emulated core", allowed, None, hint=hint)
+            yield _row(limit, "an emulated core", allowed, None, hint=_EMULATE)
 
 
 def request(
@@ -475,7 +474,7 @@ def request(
         bundle=bundle,
         runtimes=() if _any_runtime(budget) else tuple(sorted(named)),
         threads=tuple(sorted(threads)),
-        scopes=tuple(scope for scope in SCOPES if scope in scopes),
+        scopes=tuple(scope for scope in SCOPES if scope in scopes) or (ENGINE,),
         pace_hz=max(paces, default=0.0),
         layers=False,
         memory=memory,

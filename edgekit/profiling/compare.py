@@ -283,7 +283,8 @@ def _at(samples: tuple[int, ...], share: float) -> float:
 
 
 def _peaks(result: ProfileResult) -> dict[tuple[str, int], Memory]:
-    return {(row.runtime, row.threads): row for row in result.memory}
+    """Of those that were measured: a system without ``/proc`` gives rows of zeros."""
+    return {(row.runtime, row.threads): row for row in result.memory if row.peak_use}
 
 
 def _memories(baseline: ProfileResult, current: ProfileResult) -> Iterator[Change]:

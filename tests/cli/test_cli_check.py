@@ -136,6 +136,19 @@ def test_noise_elsewhere_does_not_matter(where):
 def test_what_is_certain_fails_before_what_is_not(where):
     noisy = measured(where, fast(verdict="noisy"))
     assert check(where, "[budget]\nmax_params = 9\np50_ms = 9\n", saved=noisy) == 4
+    assert check(where, "[budget]\nmax_params = 9\npeak_rss_mb = 9\n", saved=noisy) == 4
+    assert check(where, "[budget]\nmax_params = 10\npeak_rss_mb = 9\n", saved=noisy) == 2
+
+
+def test_memory_that_could_not_be_read_is_in_no_limit_and_no_comparison(where, capsys):
+    zeros = dataclasses.replace(memory("null"), peak_use=0, note="not measured: no /proc")
+    saved = measured(where, fast(), memory=(zeros,))
+    assert check(where, "[budget]\npeak_rss_mb = 9\n", saved=saved) == 2
+    assert "not measured: no /proc" in error(capsys)[1]
+    assert check(where, saved=saved, baseline=saved) == 0
+    before = measured(where, fast(), memory=(memory("null"),))
+    assert check(where, saved=saved, baseline=before) == 0
+    assert "not compared: peak memory of null, 1 thread" in capsys.readouterr().err
 
 
 # ---- the baseline ----------------------------------------------------------------------------

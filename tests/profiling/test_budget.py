@@ -325,6 +325,22 @@ def test_memory_is_of_every_runtime_that_was_measured():
     assert {row.verdict for row in rows(budget(peak_rss_mb=57.7), measured)} == {"ok"}
 
 
+def test_nothing_takes_no_memory_no_time_and_no_instructions():
+    """Where /proc is missing, the row of memory is there, and holds zeros and a note."""
+    unknown = dataclasses.replace(memory(), peak_use=0, note="not measured: no /proc")
+    (row,) = rows(budget(peak_rss_mb=1), result(memory=(unknown,)))
+    assert (row.verdict, row.hint) == ("not measured", "not measured: no /proc")
+    for ms in (0.0, -1.0):
+        timed = dataclasses.replace(run(), p50_ms=ms)
+        assert [row.verdict for row in rows(budget(p50_ms=1), result(runs=(timed,)))] == [
+            "not measured"
+        ]
+    count = dataclasses.replace(everything().instructions[0], per_inference=0.0)
+    (row,) = rows(budget(minstructions=1), result(instructions=(count,)))
+    assert row.verdict == "not measured"
+    assert "--emulate" in row.hint
+
+
 def test_instructions():
     measured = everything()
     (row,) = rows(budget(minstructions=11), measured)
@@ -350,7 +366,8 @@ def test_only_what_is_limited_is_measured():
     assert (wanted.layers, wanted.memory, wanted.pace_hz) == (False, False, 0.0)
     wanted = asked(Budget(latency={"litert": {"p50_ms": 1, "threads": 4, "scope": "copies"}}))
     assert (wanted.runtimes, wanted.threads, wanted.scopes) == (("litert",), (4,), ("copies",))
-    assert asked(budget(peak_rss_mb=1)).memory is True
+    wanted = asked(budget(peak_rss_mb=1))
+    assert (wanted.memory, wanted.scopes) == (True, ("engine",))
 
 
 def test_what_the_baseline_has_is_measured_too():
