@@ -98,7 +98,8 @@ def run_job(job: Job, timeout_s: float | None = None) -> dict[str, Any]:
 
     timeout_s = time_limit(job) if timeout_s is None else timeout_s
     code = (
-        f"import sys; sys.path[:] = {sys.path!r}; from edgekit.profiling.worker import main; main()"
+        f"import sys; sys.path[:] = {sys.path!r}; "
+        f"from edgekit.profiling.worker import main; main({os.getpid()})"
     )
     job = dataclasses.replace(job, spawned_ns=time.perf_counter_ns())
     child = subprocess.Popen(

@@ -37,11 +37,11 @@ KINDS = {
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
-def main() -> None:
-    """Do the job on stdin."""
+def main(parent: int | None = None) -> None:
+    """Do the job on stdin, for the process ``parent``: this one does not outlive it."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    _die_with_parent(os.getppid())
+    _die_with_parent(os.getppid() if parent is None else parent)
     document = _answer(sys.stdin.buffer.read())
     with answer:
         json.dump(document, answer, allow_nan=False)

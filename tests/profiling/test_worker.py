@@ -191,6 +191,15 @@ def test_a_worker_dies_with_its_parent(fake_runtime, tmp_path):
         parent.kill()
 
 
+def test_a_worker_whose_parent_was_gone_before_it_asked_ends(bundle):
+    job = json.dumps(schema.encode(Job("latency", bundle, "null", **QUICK)))
+    code = "from edgekit.profiling.worker import main; main(1 << 30)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=job, capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+
+
 def test_it_also_answers_on_its_own(bundle):
     """``python -m edgekit.profiling.worker``, as a person would look into it."""
     job = Job("latency", bundle, "null", **QUICK)
