@@ -15,6 +15,7 @@ answers goes out in frames (``frames.py``).
       jobs/<id>/                   job.json progress.txt result.json outcome.json log.txt
     /tmp/edgekit-device.lock       one for all users; the running job holds it through flock, so
                                    that a dead one does not; says who holds it
+                                   (EDGEKIT_DEVICE_LOCK names another)
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from typing import Any, BinaryIO
 KINDS = ("bundles", "images", "wheels")
 MAX_REQUEST = 16 << 20
 MAX_PROGRESS = 1 << 20
+MAX_HOLDER = 4096
 OUTCOME, RESULT, PROGRESS, LOG = "outcome.json", "result.json", "progress.txt", "log.txt"
 FETCHED = "fetched"
 CHUNK = 1 << 18
@@ -479,7 +481,14 @@ def _must_start(job: Path, fresh: bool) -> bool:
 
 
 def _board_lock() -> Path:
-    return Path(os.environ.get("TMPDIR") or "/tmp") / "edgekit-device.lock"
+    named = os.environ.get("EDGEKIT_DEVICE_LOCK")
+    if named:
+        return Path(named)
+    # Not TMPDIR, which is each user's own on some systems, unless there is nothing else (Termux).
+    folder = Path("/tmp")
+    if not folder.is_dir():
+        folder = Path(os.environ.get("TMPDIR", "/tmp"))
+    return folder / "edgekit-device.lock"
 
 
 def _open_lock(path: Path) -> int:
@@ -490,10 +499,14 @@ def _open_lock(path: Path) -> int:
             descriptor = os.open(str(path), flags | mode, 0o600)
         except (FileNotFoundError, FileExistsError, PermissionError):
             continue
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:  # a pipe; a link to our own
+            os.close(descriptor)
+            raise RefusalError("system", f"{path} is no plain file: remove it there")
         if mode & os.O_CREAT and path == _board_lock():
             os.fchmod(descriptor, 0o666)  # whoever holds it next says who they are
         return descriptor
-    raise RefusalError("system", f"{path} cannot be opened")
+    raise RefusalError("system", f"{path} cannot be opened: remove it there")
 
 
 def _try_lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
@@ -543,7 +556,11 @@ def _is_alive(job: Path) -> bool:
 
 def _holder() -> dict[str, str]:
     """Who holds the board: ``who``, ``since`` and which ``job``, as they said."""
-    found = _read_json(_board_lock())
+    descriptor = _open_lock(_board_lock())
+    try:
+        found = _parsed(os.read(descriptor, MAX_HOLDER))
+    finally:
+        os.close(descriptor)
     return {name: _shown(str(found.get(name, "?"))[:100]) for name in ("who", "since", "job")}
 
 
@@ -599,8 +616,16 @@ def _environment(wheels: list[str]) -> dict[str, str]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            found = json.loads(file.read(MAX_REQUEST))
-    except (OSError, ValueError):
+            return _parsed(file.read(MAX_REQUEST))
+    except OSError:
+        return {}
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """A JSON object; empty where it is none."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -640,6 +665,8 @@ def _outcome(job: Path) -> dict[str, Any]:
             lines = log.read().decode("utf-8", "replace").splitlines()
     except OSError:
         lines = []
+    if _space()["free"] < SPARE_BYTES:
+        lines.append("no space left on the disk")
     return {"state": "dead", "log": [line for line in lines if line.strip()][-1:]}
 
 

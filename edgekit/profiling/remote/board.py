@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edgekit.bundle import schema
-from edgekit.errors import EdgekitError, MissingDependencyError
+from edgekit.errors import DeviceError, EdgekitError, MissingDependencyError
 from edgekit.profiling.profile import run_profile
 from edgekit.profiling.request import Request
 from edgekit.profiling.result import ProfileResult, result_to_json
@@ -89,6 +89,13 @@ def _do(job: Path) -> Outcome:
         return Outcome(FAILED, error.exit_code, str(error), *names)
     except EdgekitError as error:
         return Outcome(FAILED, error.exit_code, str(error))
+    except OSError as error:  # no space left for a line or a result
+        where = f" {error.filename}" if error.filename else ""
+        return Outcome(
+            FAILED,
+            DeviceError.exit_code,
+            f"the system refuses{where}: {error.strerror or error}; what was finished is kept",
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, the host is to hear of it
         traceback.print_exc()
         return Outcome(FAILED, 1, f"unexpected {type(error).__name__}: {error}")
@@ -111,11 +118,15 @@ def _keep(job: Path, result: ProfileResult) -> None:
 def _write(path: Path, text: str) -> None:
     """Write a whole file: it survives the power going off a moment later."""
     temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # what it takes of a full disk, the outcome needs
+        raise
 
 
 if __name__ == "__main__":

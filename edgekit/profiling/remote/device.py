@@ -124,7 +124,7 @@ _REFUSALS = {
     "read-only": "{name} does not let its user write: {message}; make the home writable, or set "
     "EDGEKIT_CACHE there (/etc/environment) to a folder that is",
     "busy": "{name} is measuring for {who} since {since}: one measurement at a time, or both are "
-    "worth nothing; wait, or stop the other",
+    "worth nothing; wait, or stop the other (there: fuser -v /tmp/edgekit-device.lock)",
     "damaged": "what was sent to {name} arrived damaged: {message}; try again",
     "cut": "the connection to {name} was cut: {message}",
 }
@@ -150,10 +150,10 @@ class Device:
             "newest": NEWEST_PYTHON,
             "only_this_python": only_this_python,
         }
-        frames = self.call("probe", asked, Limits(90.0, 240.0))
+        reply = self.call("probe", asked, Limits(90.0, 240.0))
         try:
-            return schema.decode(BoardFacts, schema.loads(_reply(frames).data.decode()))
-        except (schema.SchemaError, UnicodeDecodeError, StopIteration) as error:
+            return _facts(reply.data if reply else b"")
+        except (schema.SchemaError, UnicodeDecodeError) as error:
             raise DeviceError(
                 f"{self.name} does not describe itself as edgekit's helper does: {error}"
             ) from None
@@ -183,8 +183,8 @@ class Device:
         *,
         chunks: Iterable[bytes] = (),
         on_frame: Callable[[Frame], None] = lambda frame: None,
-    ) -> list[Frame]:
-        """One call of the agent: the frames it answers, but for the last.
+    ) -> Frame | None:
+        """One call of the agent: its reply, where it gives one.
 
         Raises:
             RefusedError: it says no.
@@ -192,21 +192,20 @@ class Device:
         """
         nonce = secrets.token_hex(16)
         request = {**asked, "operation": operation, "limit_s": int(limits.total_s)}
-        frames: list[Frame] = []
+        answers: dict[str, Frame] = {}  # one of a kind: a board that never ends fills no memory
 
         def take(frame: Frame) -> None:
             if frame.kind in ("reply", "refused"):
-                frames.append(frame)
+                answers.setdefault(frame.kind, frame)
             on_frame(frame)
 
         ending = self._client.call(nonce, self._input(nonce, request, chunks), take, limits)
-        refusal = next((frame for frame in frames if frame.kind == "refused"), None)
-        if refusal is not None:
-            raise self._refused(refusal.fields)
+        if "refused" in answers:
+            raise self._refused(answers["refused"].fields)
         if not ending.finished:
             failure = explain(ending, self._client.url)
             raise LostError(failure.message, failure.passing)
-        return frames
+        return answers.get("reply")
 
     def _input(
         self, nonce: str, request: Mapping[str, Any], chunks: Iterable[bytes]
@@ -255,8 +254,16 @@ def loader(nonce: str, size: int) -> bytes:
     return ";".join(statements).encode() + b"\n"
 
 
-def _reply(frames: Iterable[Frame]) -> Frame:
-    return next(frame for frame in frames if frame.kind == "reply")
+_MOST_FACTS = 1 << 18  # bytes; names of goods are most of them
+
+
+def _facts(data: bytes) -> BoardFacts:
+    if len(data) > _MOST_FACTS:
+        raise schema.SchemaError("", f"{len(data)} bytes")
+    facts = schema.decode(BoardFacts, schema.loads(data.decode()))
+    if len(facts.python) != 3 or not all(0 <= number < 1000 for number in facts.python):
+        raise schema.SchemaError("python", "expected a version of three numbers")
+    return facts
 
 
 def _size(value: object) -> str:

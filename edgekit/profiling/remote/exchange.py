@@ -54,6 +54,10 @@ class Ending:
     noise: bytes
 
 
+class StartError(Exception):
+    """The program cannot be started. No OSError: ``on_frame`` and ``chunks`` may raise those."""
+
+
 class Exchange:
     """One call of a program that is fed ``chunks`` and answers in frames."""
 
@@ -73,18 +77,21 @@ class Exchange:
         """Run ``command`` to its end.
 
         Raises:
-            OSError: the program cannot be started.
+            StartError: the program cannot be started.
             DeviceError: what it sends is no frame; see ``FrameReader``.
         """
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is ours: the job on the board is to be told
-        )
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is ours: the job on the board is to be told
+            )
+        except OSError as error:
+            raise StartError(error.strerror or str(error)) from None
         try:
             timed_out = self._pump(process, iter(chunks), on_frame)
             returncode = None if timed_out else _wait(process)

@@ -127,7 +127,7 @@ def profile_on_device(
         wanted = _Wanted.open(request, stack)
         only = bool(os.environ.get("EDGEKIT_DEVICE_PYTHON"))
         facts = device.probe(install=install, only_this_python=only)
-        progress(f"{device.name}: {facts.text()}")
+        progress(f"{device.name}: {printable(facts.text(), 400)}")
         own = (wheel_goods_of_bytes(own_wheel()),) if install else ()
         identity = wanted.identity([facts.executable, *(goods.digest for goods in own)])
         if facts.busy is not None and facts.busy.job != identity:
@@ -372,10 +372,10 @@ class _Job:
             "pause_s": self.patience.poll_s,
         }
         limits = Limits(self.patience.idle_s, 14 * 86400.0)
-        for frame in self.device.call("run", asked, limits, on_frame=self._watch):
-            lacking = frame.fields.get("lacks")
-            if isinstance(lacking, list):  # damaged there, or removed for space
-                self._send([goods for at, goods in enumerate(self.goods) if at in lacking])
+        reply = self.device.call("run", asked, limits, on_frame=self._watch)
+        lacking = reply.fields.get("lacks") if reply else None
+        if isinstance(lacking, list):  # damaged there, or removed for space
+            self._send([goods for at, goods in enumerate(self.goods) if at in lacking])
 
     def _take(self, frame: Frame) -> None:
         """One frame of a running job."""

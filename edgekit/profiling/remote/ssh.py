@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgekit.errors import DeviceError, MissingDependencyError, UsageError
-from edgekit.profiling.remote.exchange import Ending, Exchange, Limits
+from edgekit.profiling.remote.exchange import Ending, Exchange, Limits, StartError
 from edgekit.profiling.remote.frames import Frame, printable
 from edgekit.profiling.remote.url import DeviceUrl
 
@@ -83,8 +83,8 @@ class Client:
         environment = {**os.environ, **_LANGUAGE}
         try:
             return Exchange(nonce, limits).run(self.command(), chunks, on_frame, environment)
-        except OSError as error:
-            raise _no_ssh(self.program[0], str(error.strerror or error)) from None
+        except StartError as error:
+            raise _no_ssh(self.program[0], str(error)) from None
 
     def command(self) -> list[str]:
         """The words of the local command line."""

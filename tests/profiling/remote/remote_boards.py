@@ -36,11 +36,11 @@ class FakeBoard:
         self.environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.home),
-            "TMPDIR": str(self.home),
+            "EDGEKIT_DEVICE_LOCK": str(self.home / "edgekit-device.lock"),
         }
         for place in (self.home, self.state):
             place.mkdir()
-        program = f"{sys.executable} {HERE / 'fake_ssh.py'} {self.state}"
+        program = f"{sys.executable} -I -S {HERE / 'fake_ssh.py'} {self.state}"
         monkeypatch.setenv("EDGEKIT_SSH", program)
         monkeypatch.setenv("EDGEKIT_DEVICE_PYTHON", sys.executable)
         monkeypatch.delenv("EDGEKIT_CACHE", raising=False)

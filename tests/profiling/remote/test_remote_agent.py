@@ -22,7 +22,7 @@ TOO_NEW = {"removeprefix", "removesuffix", "cache", "to_thread", "is_relative_to
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("EDGEKIT_DEVICE_LOCK", str(tmp_path / "edgekit-device.lock"))
     monkeypatch.setattr("signal.alarm", lambda seconds: None)
     return tmp_path / "device"
 
@@ -255,7 +255,29 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "x" * 100_000, '{"who": ["\\u001b"]}'])
+def test_what_is_no_plain_file_is_refused_and_never_waited_for(tmp_path):
+    place = tmp_path / "edgekit-device.lock"
+    os.mkfifo(place)
+    for look in (agent._busy, agent._holder):
+        with pytest.raises(agent.RefusalError, match="no plain file"):
+            look()
+    place.unlink()
+    (tmp_path / "precious").write_text("precious")
+    os.link(tmp_path / "precious", place)
+    with pytest.raises(agent.RefusalError, match="no plain file"):
+        agent._try_lock(place)
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_it_is_the_same_for_a_user_with_a_folder_for_temporary_files(monkeypatch):
+    monkeypatch.delenv("EDGEKIT_DEVICE_LOCK")
+    monkeypatch.setenv("TMPDIR", "/tmp/user/1000")
+    assert str(agent._board_lock()) == "/tmp/edgekit-device.lock"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", "x" * 100_000, "[" * 4000, '{"who": ["\\u001b"]}']
+)
 def test_whatever_another_user_writes_into_it(tmp_path, content):
     (tmp_path / "edgekit-device.lock").write_text(content)
     assert set(agent._holder()) == {"who", "since", "job"}

@@ -1,5 +1,6 @@
 """Boards that cannot be measured on: each is one clear line, in time."""
 
+import json
 import stat
 import sys
 
@@ -8,7 +9,10 @@ import pytest
 from edgekit import __version__
 from edgekit.errors import DeviceError, EdgekitError, MissingDependencyError
 from edgekit.profiling.remote import Patience, device
-from edgekit.profiling.remote.exchange import Limits
+from edgekit.profiling.remote.exchange import Ending, Limits
+from edgekit.profiling.remote.frames import Frame
+from edgekit.profiling.remote.ssh import Client
+from edgekit.profiling.remote.url import parse_url
 
 CHANGED = """\
 @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
@@ -169,6 +173,72 @@ def test_an_agent_that_answers_with_nonsense(board, tmp_path, monkeypatch, answe
     with pytest.raises(EdgekitError, match=match) as caught:
         board.profile()
     assert str(caught.value).isprintable()
+
+
+def facts(**changes):
+    """What the agent says of a board."""
+    board = {
+        "python": [3, 11, 2], "executable": "/usr/bin/python3", "edgekit": "", "bits": 64,
+        "implementation": "cpython", "machine": "aarch64", "libc": "glibc 2.36", "markers": {},
+        "free": 1, "base": "/b", "board": "", "l4t": "", "system": "", "memory_available": 1,
+        "stored": {}, "busy": None,
+    }  # fmt: skip
+    return json.dumps({**board, **changes}).encode()
+
+
+class Talker(Client):
+    """A client whose board replies with these."""
+
+    def __init__(self, *replies):
+        super().__init__(parse_url("ssh://board"), (), "")
+        object.__setattr__(self, "replies", replies)
+
+    def call(self, nonce, chunks, on_frame, limits):
+        for reply in vars(self)["replies"]:
+            on_frame(Frame("reply", {}, reply))
+        return Ending(True, 0, "", 1, "", b"")
+
+
+def test_what_a_board_may_say_of_itself():
+    talker = Talker(facts(), b"more, without end")
+    assert device.Device(talker).probe(install=False).python == (3, 11, 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"python": []},
+        {"python": [3]},
+        {"python": [3, 11, 2, 1]},
+        {"python": [3, -1, 0]},
+        {"python": [3, 10**9, 0]},
+        {"board": "x" * 300_000},
+        {"board": "\x1b[2J"},
+        {"free": "much"},
+    ],
+)
+def test_what_it_may_not(changes):
+    with pytest.raises(DeviceError, match="does not describe itself"):
+        device.Device(Talker(facts(**changes))).probe(install=False)
+
+
+def test_what_fails_here_is_not_taken_for_a_missing_ssh(board):
+    class Closed(list[str]):
+        def append(self, line):
+            if line.startswith("piece 1"):
+                raise BrokenPipeError(32, "Broken pipe")
+
+    board.lines = Closed()
+    with pytest.raises(BrokenPipeError):
+        board.profile()
+
+
+def test_a_disk_that_fills_while_measuring_keeps_what_was_finished(board):
+    board.scenario = {"pieces": 3, "full_at": 2}
+    with pytest.raises(DeviceError, match=r"pi@board: the system refuses.*No space left.*is kept"):
+        board.profile()
+    assert [kept.seconds for kept in board.kept] == [1.0]
+    assert board.jobs == []
 
 
 def _liar(path, answer):

@@ -33,7 +33,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-SetEnv EDGEKIT_CACHE={folder}/cache TMPDIR={folder} PYTHONPATH={path}
+SetEnv EDGEKIT_CACHE={folder}/cache EDGEKIT_DEVICE_LOCK={folder}/lock PYTHONPATH={path}
 """
 CLIENT = """\
 IdentityFile {folder}/user

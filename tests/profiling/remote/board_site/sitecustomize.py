@@ -7,9 +7,11 @@ EDGEKIT_TEST_SCENARIO, JSON:
     crash       the process of the job kills itself after so many pieces
     raw         text that is written in place of a result; then nothing happens
     full        writing fails as on a full disk
+    full_at     so does writing the result of that piece, half of which fits
     free        bytes of disk that are said to be free
 """
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -42,7 +44,8 @@ def run_profile(request, *, progress, keep):
     for piece in range(1, pieces + 1):
         progress(f"piece {piece} of {pieces}, {len(request.references)} references")
         _wait(SCENARIO.get("gate", {}).get(str(piece)))
-        keep(dataclasses.replace(made, complete=False, seconds=float(piece)))
+        with _full_disk() if SCENARIO.get("full_at") == piece else contextlib.nullcontext():
+            keep(dataclasses.replace(made, complete=False, seconds=float(piece)))
         if SCENARIO.get("crash") == piece:
             sys.stderr.write("Illegal instruction\n")
             sys.stderr.flush()
@@ -51,6 +54,18 @@ def run_profile(request, *, progress, keep):
         kind = getattr(edgekit.errors, SCENARIO["error"]["kind"], None) or ValueError
         raise kind(*SCENARIO["error"]["words"])
     return dataclasses.replace(made, complete=True, seconds=float(pieces), image=request.image)
+
+
+@contextlib.contextmanager
+def _full_disk():
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    plain, vars(os)["fsync"] = os.fsync, refuse
+    try:
+        yield
+    finally:
+        vars(os)["fsync"] = plain
 
 
 def _wait(gate):
