@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -121,12 +124,26 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     request = request_of(arguments)
     kept = _Kept()
     try:
-        _measure(request, arguments, console, kept)
+        with _stopped_like_ctrl_c():
+            _measure(request, arguments, console, kept)
     finally:
         if kept.result is not None:
             _hand_over(kept.result, arguments, console)
     if kept.result is not None:
         _judge(kept.result, arguments)
+
+
+@contextlib.contextmanager
+def _stopped_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM, of a CI's or a ``timeout``'s end, keeps what was measured too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _hand_over(result: ProfileResult, arguments: argparse.Namespace, console: Console) -> None:

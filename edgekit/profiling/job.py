@@ -122,8 +122,17 @@ def run_job(job: Job, timeout_s: float | None = None) -> dict[str, Any]:
     return _result(job, child.returncode, out, err)
 
 
+_GOODBYE_S = 2.0  # to remove its temporary files
+
+
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the process and of its children."""
+    """Ask the process to end, then kill what is left of it and of its children."""
+    import subprocess
+
+    if child.poll() is None:
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GOODBYE_S)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -41,6 +41,7 @@ def main(parent: int | None = None) -> None:
     """Do the job on stdin, for the process ``parent``: this one does not outlive it."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds: temporary files go
     _die_with_parent(os.getppid() if parent is None else parent)
     document = _answer(sys.stdin.buffer.read())
     with answer:

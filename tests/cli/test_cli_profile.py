@@ -245,7 +245,8 @@ def test_the_real_thing_on_a_real_runtime(bundle, capsys, monkeypatch):
     assert document["memory"][0]["loaded"] > 0
 
 
-def test_ctrl_c_leaves_what_was_measured(sample, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_who_is_stopped_leaves_what_was_measured(sample, tmp_path, number):
     """The real thing: a process group that a terminal would interrupt."""
     folder = tmp_path / "runs"
     flags = ["--scope", "engine", "--no-layers", "--no-memory", "--save", str(folder)]
@@ -259,7 +260,7 @@ def test_ctrl_c_leaves_what_was_measured(sample, tmp_path):
             break
     time.sleep(0.5)  # the second is at work
     workers = _children(child.pid)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert err.splitlines()[-1] == "edgekit: error: interrupted"
