@@ -297,6 +297,22 @@ def test_a_disk_that_fills_up_is_left_as_it_was(home, monkeypatch):
     assert [path for path in home.rglob("*") if path.is_file()] == []
 
 
+def test_a_job_that_a_full_disk_has_no_room_for_says_what_is_free(home, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(agent, "_write_json", full)
+    (home / "jobs").mkdir(parents=True)
+    for kind in agent.KINDS:
+        (home / kind).mkdir()
+    answer = ask(
+        "run", job="a" * 64, fresh=True, groups=[], wheels=[], who="me", most_bytes=1, request={}
+    )
+    assert answer["refused"]["code"] == "disk-full"
+    assert answer["refused"]["free"] > 0
+    assert agent._busy() is None
+
+
 # ---- jobs ------------------------------------------------------------------------------------
 
 
