@@ -175,10 +175,11 @@ def _onnx(arguments: argparse.Namespace, path: Path, console: Console) -> Subjec
     _refuse(arguments, ("runtime",), "is for a bundle")
     _check_reader()
     from edgekit.export.counting import count_onnx
+    from edgekit.profiling.counts import printable
 
     counted = count_onnx(path, input_shapes=dict(arguments.input_shape), progress=console.progress)
     return Subject(
-        name=path.stem,
+        name=printable(path.stem),
         input_shapes=counted.input_shapes,
         totals=counted.counts,
         counts=counted.counts,
@@ -363,7 +364,7 @@ def _print_types(counts: Counts, whose: str, console: Console) -> None:
     rest = [row for row in counts.by_type if not row.madds]
     rows = [_type_row(row.op_type, [row], counts) for row in telling]
     if rest:
-        rows.append(_type_row(f"{len(rest)} others", rest, counts))
+        rows.append(_type_row(f"{len(rest)} other{'s' * (len(rest) > 1)}", rest, counts))
     console.table(
         (f"operator, {whose}", "nodes", "MACs", "share", "element-wise", "params", "weights"), rows
     )

@@ -121,9 +121,10 @@ def _count_file(path: Path) -> Counts:
         raise GraphError(f"{path.name} cannot be read as ONNX: {error}") from error
 
 
-def _inputs(graph: ir.Model) -> InputShapes:
+def _inputs(model: ir.Model) -> InputShapes:
     return {
         printable(value.name or ""): value.shape.numpy()
-        for value in graph.graph.inputs
-        if value.shape is not None
+        for value in model.graph.inputs
+        # Older files list their weights among the inputs.
+        if value.shape is not None and value.name not in model.graph.initializers
     }

@@ -1,5 +1,6 @@
 """``edgekit count``: what it prints of the zoo, of files and of bundles."""
 
+import functools
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekit import optional
 from edgekit.bundle import open_bundle, write_bundle
 from edgekit.cli import main
+from edgekit.export import counting
 from edgekit.models.zoo import get_variant
 
 M0 = ("micronet-m0", "--imgsz", "32")
@@ -29,6 +31,23 @@ def failure(capsys, *arguments, code):
     assert len(errors) == 1
     assert printed.out == ""
     return errors[0]
+
+
+@pytest.fixture(scope="module")
+def count_once():
+    """``count_zoo`` that remembers what it counted: a trace takes seconds."""
+    return functools.cache(counting.count_zoo)
+
+
+@pytest.fixture(autouse=True)
+def remember(count_once, monkeypatch):
+    """What differs only in how it is printed is traced once."""
+
+    def count_zoo(model_id, *, num_classes=None, image_size=None, progress):
+        progress("counted, or remembered")
+        return count_once(model_id, num_classes=num_classes, image_size=image_size)
+
+    monkeypatch.setattr(counting, "count_zoo", count_zoo)
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +186,28 @@ def test_a_name_that_would_rewrite_the_screen_does_not(tmp_path, capsys):
         [weight],
     )
     opset = [helper.make_opsetid("", 18)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "x.onnx")
-    shown = out(capsys, tmp_path / "x.onnx", "--per-layer")
+    path = tmp_path / "x\x1b[2J.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    shown, _, last = out(capsys, path, "--per-layer").partition("\nnext: ")
     assert "\x1b" not in shown
     assert "bad\\x1b[2J" in shown
+    assert "\n1 other " not in shown
+    assert str(path) in last  # as it can be typed
+
+
+def test_weights_that_an_older_file_lists_as_inputs_are_none(tmp_path, capsys):
+    shapes = {"x": [1, 3, 4, 4], "k": [2, 3, 1, 1]}
+    listed = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
+    made = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 4, 4])]
+    weight = numpy_helper.from_array(np.ones(shapes["k"], np.float32), "k")
+    nodes = [helper.make_node("Conv", ["x", "k"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    graph = helper.make_graph(nodes, "g", listed, made, [weight])
+    opset = [helper.make_opsetid("", 9)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=3), tmp_path / "old.onnx")
+    document = json.loads(out(capsys, tmp_path / "old.onnx", "--json"))
+    assert document["input_shapes"] == {"x": [1, 3, 4, 4]}
+    assert (document["macs"], document["params"]) == (6 * 16, 6)
+    assert "\n1 other " in "\n" + " ".join(out(capsys, tmp_path / "old.onnx").split("\n  "))
 
 
 # ---- bundles ---------------------------------------------------------------------------------
