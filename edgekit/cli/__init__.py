@@ -162,6 +162,9 @@ def _version() -> str:
 
 def _guarded(command: Callable[[], int], console: Console) -> int:
     """Run ``command``; every way it can end becomes an exit code and at most one line."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: ``2>&-``
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A label that the terminal's encoding lacks must not cost the answer.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -202,3 +202,11 @@ def test_help_is_quick_because_no_verb_is_imported():
     code += "\nprint(*[m for m in sys.modules if m.startswith('edgekit.')], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stderr.split()) == {"edgekit.cli", "edgekit.cli.console", "edgekit.errors"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes them")
+@pytest.mark.parametrize(("closed", "left"), [(">&-", ""), ("2>&-", "micronet-m0"), ("<&-", "")])
+def test_a_stream_that_is_closed_from_the_start_costs_nothing(closed, left):
+    command = f'exec "{sys.executable}" -m edgekit models --json {closed}'
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
+    assert left in done.stdout and done.stderr == ""
