@@ -133,7 +133,7 @@ def main(nonce: str, source: BinaryIO, sink: BinaryIO) -> None:
             return  # the host has gone; the job, if there is one, goes on
         code = ERRNO_CODES.get(error.errno or 0, "system")
         message = f"{error.filename or ''}: {error.strerror or error}"
-        wire.send("refused", code=code, message=message, **_space())
+        wire.send("refused", code=code, message=message, free=_space()["free"])
     wire.send("end")
 
 

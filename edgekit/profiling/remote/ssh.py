@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from edgekit.errors import DeviceError, MissingDependencyError, UsageError
+from edgekit.errors import MissingDependencyError, UsageError
 from edgekit.profiling.remote.exchange import Ending, Exchange, Limits, StartError
 from edgekit.profiling.remote.frames import Frame, printable
 from edgekit.profiling.remote.url import DeviceUrl
@@ -241,8 +241,3 @@ def _said(ending: Ending) -> str:
 def _known(url: DeviceUrl) -> str:
     """The name of an entry in known_hosts."""
     return f"[{url.host}]:{url.port}" if url.port not in (0, 22) else url.host
-
-
-def unreachable(failure: Failure) -> DeviceError:
-    """The error of a failure that nothing more is tried against."""
-    return DeviceError(failure.message)
