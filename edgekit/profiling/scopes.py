@@ -65,10 +65,13 @@ class Scopes:
     def _pipeline(self) -> Call:
         data, self.image = read_image(self._file) if self._file else draw_image()
         model = self._model
-        model.preprocess(data)  # says what is missing, before anything is timed
-        if model.is_classifier:
-            return lambda: model.predict(data)
-        return lambda: model.run(model.preprocess(data))
+        end = model.predict if model.is_classifier else _run_on_image(model)
+        end(data)  # says what is missing or broken, before anything is timed
+        return lambda: end(data)
+
+
+def _run_on_image(model: Model) -> Callable[[bytes], object]:
+    return lambda data: model.run(model.preprocess(data))
 
 
 _CALLS: dict[str, Callable[[Scopes], Call]] = {

@@ -129,3 +129,12 @@ def test_an_image_that_is_a_folder_or_huge_is_refused(tmp_path, monkeypatch):
     (tmp_path / "big.jpg").write_bytes(b"12345")
     with pytest.raises(InputError, match="larger than"):
         read_image(str(tmp_path / "big.jpg"))
+
+
+def test_a_model_whose_output_is_broken_keeps_the_other_scopes(model, monkeypatch):
+    broken = {"logits": np.full((1, 3), np.nan, np.float32)}
+    monkeypatch.setattr(model.session, "_run", lambda arrays: broken)
+    scopes = Scopes(model)
+    assert scopes.call("pipeline") is None
+    assert "NaN or Inf" in scopes.problems["pipeline"]
+    assert scopes.call("engine") is not None
