@@ -81,9 +81,11 @@ def loads(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise SchemaError("", f"the key {_show(twice)} is given twice")
+        seen: set[str] = set()  # not list.count: a file of a million keys would take for ever
+        for name, _ in pairs:
+            if name in seen:
+                raise SchemaError("", f"the key {_show(name)} is given twice")
+            seen.add(name)
     return table
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.bundle import manifest_from_json, manifest_to_json
+from edgekit.bundle import manifest_from_json, manifest_to_json, schema
 from edgekit.bundle.manifest import is_safe_file_name
 from edgekit.errors import BundleError
 from tests.bundle import sample_bundle
@@ -211,3 +211,9 @@ def test_any_value_in_any_place_is_parsed_or_refused(data: st.DataObject, value:
         break
     with contextlib.suppress(BundleError):  # and nothing else
         parse(document)
+
+
+def test_a_key_given_twice_is_found_among_very_many_at_once():
+    many = ", ".join(f'"{number}": 0' for number in range(200_000))
+    with pytest.raises(schema.SchemaError, match='the key "199999" is given twice'):
+        schema.loads("{" + many + ', "199999": 0}')
