@@ -75,11 +75,11 @@ class Job:
 def time_limit(job: Job) -> float:
     """Seconds after which a process that does ``job`` must be hanging."""
     scopes = max(len(job.scopes), 1)
-    start = _BUILD_S if get_runtime(job.runtime).builds else _START_S
+    start = BUILD_S if get_runtime(job.runtime).builds else _START_S
     return start + 3 * scopes * (job.most_warm_seconds + max(job.most_seconds, job.seconds))
 
 
-_BUILD_S = 3600.0  # TensorRT compiles the plan when a bundle is opened for the first time
+BUILD_S = 3600.0  # TensorRT compiles the plan when a bundle is opened for the first time
 _START_S = 120.0  # to import, verify and open: minutes on a board with a slow card
 _LAST_WORDS = 200
 

@@ -37,6 +37,7 @@ from edgekit.errors import (
     MissingDependencyError,
     UsageError,
 )
+from edgekit.profiling.job import BUILD_S
 from edgekit.profiling.remote import wheelhouse
 from edgekit.profiling.remote.board import DONE, FAILED, STOPPED, Outcome
 from edgekit.profiling.remote.device import (
@@ -62,6 +63,7 @@ from edgekit.profiling.remote.ssh import client
 from edgekit.profiling.remote.url import parse_url
 from edgekit.profiling.request import Request
 from edgekit.profiling.result import ProfileResult, result_from_json
+from edgekit.runtimes import RUNTIMES
 
 Progress = Callable[[str], None]
 Keep = Callable[[ProfileResult], None]
@@ -77,7 +79,7 @@ class Patience:
 
     Attributes:
         lost_s: a connection that drops is tried again.
-        silent_s: a job that lives and says nothing new; a sustained run is added to it.
+        silent_s: a job that lives and says nothing new; what one piece of it may take is added.
         idle_s: a connection without a sign of life.
         pauses_s: between attempts; the last is repeated.
         poll_s: how often the board looks for news of the job.
@@ -174,6 +176,11 @@ class _Wanted:
     def runtimes(self) -> tuple[str, ...]:
         of_bundle = tuple(artifact.runtime for artifact in self.bundle.manifest.artifacts)
         return self.request.runtimes or of_bundle
+
+    def longest_s(self) -> float:
+        """Seconds in which one piece may finish nothing: a sustained run, compiling a plan."""
+        builds = any(RUNTIMES[name].builds for name in self.runtimes() if name in RUNTIMES)
+        return self.request.sustain_s + (BUILD_S if builds else 0.0)
 
     def there(self, base: str) -> Request:
         """The request with the board's paths."""
@@ -388,7 +395,7 @@ class _Job:
     def _watch(self, frame: Frame) -> None:
         """One frame; refuses a job that lives and gets nowhere."""
         self._take(frame)
-        silent_s = self.patience.silent_s + self.wanted.request.sustain_s
+        silent_s = self.patience.silent_s + self.wanted.longest_s()
         if self.heard - self.news > silent_s:
             raise _SilentError(
                 f"the job on {self.device.name} has said nothing for {silent_s:.0f} s"

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from edgekit.errors import (
     MissingDependencyError,
     UsageError,
 )
+from edgekit.profiling.job import BUILD_S
 from edgekit.profiling.remote import Patience
 from edgekit.profiling.remote.goods import bundle_goods
+from edgekit.profiling.remote.measuring import _Wanted
+from edgekit.profiling.request import Request
 from tests.bundle import sample_bundle
 from tests.profiling.remote.remote_boards import wait_until
 
@@ -258,3 +262,12 @@ def test_what_is_no_result_is_refused_and_its_job_ended(board, text):
     with pytest.raises(DeviceError, match="pi@board sends no usable result: not a usable profile"):
         board.profile()
     assert board.kept == [] and board.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "longest_s"), [((), 90.0), (("litert",), 90.0), (("tensorrt",), 90.0 + BUILD_S)]
+)
+def test_a_job_that_compiles_or_sustains_may_be_silent_for_longer(board, runtimes, longest_s):
+    with ExitStack() as stack:
+        request = Request(str(board.bundle), runtimes=runtimes, sustain_s=90.0)
+        assert _Wanted.open(request, stack).longest_s() == longest_s
