@@ -153,13 +153,8 @@ def test_any_convolution_and_head_equal_torchs_count(data: st.DataObject) -> Non
 
 # ---- the zoo ---------------------------------------------------------------------------------
 
-# By hand from the layer lists, and what MicroNet's authors count: at 224 x 224.
-SHIFT_MAX = {
-    "micronet-m0": 605_248,
-    "micronet-m1": 805_952,
-    "micronet-m2": 2_405_312,
-    "micronet-m3": 2_571_520,
-}
+# At 224 pixels the rows of the zoo are proven against torch by tests/models/test_zoo.py, and the
+# graph of micronet-m2 against its row by tests/cli/test_cli_count.py.
 
 
 def _products(model_id: str, size: int, classes: int | None = None) -> tuple[int, int]:
@@ -189,7 +184,6 @@ def _products(model_id: str, size: int, classes: int | None = None) -> tuple[int
 
 def test_the_zoo_is_all_here() -> None:
     assert len(VARIANTS) == 10
-    assert set(SHIFT_MAX) <= set(VARIANTS)
 
 
 @pytest.mark.parametrize("model_id", VARIANTS)
@@ -205,18 +199,6 @@ def test_the_zoo_at_a_size_where_maps_shrink_to_one_pixel(model_id: str) -> None
     swishes = {"micronet": 3, "mobilenetv2": 0, "mobilenetv3": 19}[get_variant(model_id).family]
     activations = [row for row in counts.apart if row.kind == "activation"]
     assert sum(row.nodes for row in activations) == swishes  # apart
-
-
-@pytest.mark.parametrize("model_id", SHIFT_MAX)
-def test_the_zoo_as_published(model_id: str) -> None:
-    """Torch and the hand count at 224; that the graph says the same as they is shown at 32.
-
-    ``edgekit count micronet-m2`` at 224 is a test of the command's.
-    """
-    row = get_variant(model_id)
-    flops, products = _products(model_id, 224)
-    assert (flops, products) == (2 * row.macs, SHIFT_MAX[model_id])
-    assert row.elementwise_multiplies == SHIFT_MAX[model_id]
 
 
 def test_other_sizes_of_a_zoo_network_are_counted() -> None:
