@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.profiling.budget import read_budget
+from edgekit.profiling.result import VERDICTS
+from edgekit.targets import TARGETS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,6 +34,20 @@ def test_embed(bundle):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_measure(bundle):
+    lines = python(ROOT / "examples" / "measure.py", bundle, "onnxruntime", cwd=ROOT).splitlines()
+    assert lines[0].startswith("onnxruntime: p50 ")
+    assert any(verdict in lines[0] for verdict in VERDICTS)
+
+
+@pytest.mark.parametrize("target", [name for name, row in TARGETS.items() if not row.refused])
+def test_the_budget_is_one_for_every_target(target):
+    budget = read_budget(ROOT / "examples" / "budget.toml", target)
+    keys = set(budget.limits)
+    assert {"max_mmadds", "max_params", "max_size_kb", "max_relative_error"} <= keys
+    assert ("p90_ms" in keys) == (target == "x86")
+
+
 def test_own_model(tmp_path):
     shown = python(ROOT / "examples" / "own_model.py", tmp_path / "own", cwd=ROOT)
     assert shown.startswith("litert {'logits': ")
@@ -40,7 +58,6 @@ def test_own_model(tmp_path):
 def test_the_demo_types_commands_that_parse():
     from edgekit.cli import _parser
     from edgekit.models.zoo import VARIANTS
-    from edgekit.targets import TARGETS
     from examples import demo
 
     assert demo.MODEL in VARIANTS
