@@ -38,7 +38,7 @@ class LayerCount:
 
     Attributes:
         name: of the node in the graph.
-        op_type: ONNX operator.
+        op_type: ONNX operator; ``domain.operator`` of a vendor's own.
         scope: where in the model it comes from, e.g. ``features.1.layers.5``; "" if unknown.
         output_shape: of its first output; empty also where that is not known.
         macs: see the module.
@@ -190,7 +190,7 @@ class Counts:
     @property
     def missing(self) -> tuple[str, ...]:
         """Of ``not_counted``, what makes ``macs`` a lower bound."""
-        return tuple(text for text in self.not_counted if text.partition(" ")[0] in _HEAVY)
+        return tuple(text for text in self.not_counted if _is_heavy(text.rpartition(" x")[0]))
 
 
 def count_graph(model: ir.Model) -> Counts:
@@ -218,14 +218,14 @@ def count_graph(model: ir.Model) -> Counts:
 def _count_node(
     node: ir.Node, known: Origins, weights: _Weights, scopes: dict[ir.Value, str]
 ) -> LayerCount:
-    rule = _RULES.get(node.op_type)
+    rule = _RULES.get(_operator(node))
     kind = kind_of_product(node, known)
     products = math.prod(_shape(node, node.outputs[0])) if kind else 0
     params, weight_bytes = weights.of(node)
     read, written = _moved(node, known)
     return LayerCount(
         name=_name(node),
-        op_type=printable(node.op_type),
+        op_type=printable(_operator(node)),
         scope=_scope(node, scopes),
         output_shape=_known_shape(node.outputs[0]) if node.outputs else (),
         macs=rule(node) if rule else 0,
@@ -274,6 +274,16 @@ _HEAVY_NAMES = """
     QLinearMatMul RNN Scan STFT
     """
 _HEAVY = frozenset(_HEAVY_NAMES.split())
+
+
+def _operator(node: ir.Node) -> str:
+    """A vendor's operator of a known name need not be the known one."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def _is_heavy(operator: str) -> bool:
+    """What a vendor's operator does is not known: fused ones multiply."""
+    return operator in _HEAVY or "." in operator
 
 
 def _shape(node: ir.Node, value: ir.Value | None) -> tuple[int, ...]:

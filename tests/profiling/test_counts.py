@@ -279,6 +279,21 @@ def test_what_makes_the_total_a_lower_bound_is_told_apart() -> None:
     assert count_graph(graph).missing == ("Einsum x1",)
 
 
+def test_an_operator_of_a_vendors_own_is_not_taken_for_the_known_one() -> None:
+    graph = ir.from_onnx_text(
+        """<ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1]>
+        g (float[2,3] x, float[3,4] v) => (float[2,4] y) {
+            a = com.microsoft.FusedMatMul(x, v)
+            b = com.microsoft.MatMul(x, v)
+            y = Add(a, b)
+        }"""
+    )
+    counts = count_graph(graph)
+    assert counts.macs == 0
+    assert counts.missing == ("com.microsoft.FusedMatMul x1", "com.microsoft.MatMul x1")
+    assert "Add x1" in counts.not_counted
+
+
 @pytest.mark.parametrize(
     ("transposed", "shapes", "macs"),
     [
