@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgekit.profiling.remote.frames import END, Frame, FrameReader
+from edgekit.errors import DeviceError
+from edgekit.profiling.remote.frames import END, MAX_NOISE, Frame, FrameReader, printable
 
 _CHUNK = 1 << 16
 _STDERR_KEPT = 8192
@@ -64,7 +65,7 @@ class Exchange:
     def __init__(self, nonce: str, limits: Limits) -> None:
         self._reader, self._limits = FrameReader(nonce), limits
         self._frames, self._finished = 0, False
-        self._errors = b""
+        self._errors, self._said = b"", 0
         self._pending = memoryview(b"")
 
     def run(
@@ -193,6 +194,12 @@ class Exchange:
     def _read_errors(self, descriptor: int) -> bool:
         chunk = os.read(descriptor, _CHUNK)
         self._errors = (self._errors + chunk)[-_STDERR_KEPT:]
+        self._said += len(chunk)
+        if self._said > MAX_NOISE:  # or it would count as a sign of life for ever
+            raise DeviceError(
+                f"the device prints {MAX_NOISE >> 20} MiB of errors: "
+                f"{printable(self._errors[-200:])!r}; look at its shell's start-up files"
+            )
         return bool(chunk)
 
 

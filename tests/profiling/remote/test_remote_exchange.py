@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from edgekit.errors import DeviceError
 from edgekit.profiling.remote.exchange import Exchange, Limits
 from edgekit.profiling.remote.frames import Frame
 
@@ -96,6 +97,12 @@ def test_an_interruption_takes_the_process_along():
         Exchange(NONCE, Limits()).run([sys.executable, "-c", END + program], (), interrupt)
     with pytest.raises(ProcessLookupError):
         _end(seen[0])
+
+
+def test_one_that_complains_for_ever():
+    """It is no sign of life, however long the call may take."""
+    with pytest.raises(DeviceError, match="MiB of errors: .*oh no oh no"):
+        run("while True: sys.stderr.write('oh no ' * 10_000)", total_s=1e6)
 
 
 def test_only_the_end_of_stderr_is_kept():
