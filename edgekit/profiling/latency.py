@@ -90,9 +90,14 @@ def measure(
         cpu_share=cpu_share(before, after, sum(samples)),
         preempted=max(after.preempted - before.preempted, 0),
         missed=missed,
-        held_back=max((after.held_back or 0) - (before.held_back or 0), 0),
+        held_back=_growth(before.held_back, after.held_back),
         mhz=() if before.mhz is None or after.mhz is None else (before.mhz, after.mhz),
     )
+
+
+def _growth(before: int | None, after: int | None) -> int:
+    """Of a counter, which is as old as the machine: one reading alone says nothing."""
+    return max(after - before, 0) if before is not None and after is not None else 0
 
 
 def warm_up(call: Call, clock: Clock, plan: Plan) -> WarmUp:

@@ -205,6 +205,14 @@ def test_counters_are_of_the_timed_part():
     assert (process.preempted, process.held_back, process.mhz) == (2, 1, (1500, 1200))
 
 
+def test_a_counter_that_was_read_once_says_nothing():
+    once = Usage(cpu_ns=0, waiting_ns=0, preempted=0, held_back=1234)
+    for readings in ((QUIET, once), (once, QUIET)):
+        clock = ScriptedClock()
+        process = process_of(null_call(clock, sleep_us=1000), clock, usage=usages(*readings))
+        assert process.held_back == 0
+
+
 def test_without_the_kernels_count_the_cpu_time_is_compared_with_the_inferences():
     before = Usage(cpu_ns=0, waiting_ns=None, preempted=0, held_back=None)
     after = Usage(cpu_ns=600, waiting_ns=None, preempted=0, held_back=None)
