@@ -103,9 +103,10 @@ def test_counting_from_the_zoo_and_from_its_bundle_is_the_same(tmp_path: Path) -
     exported = _counts(path)
     counted = count_zoo("micronet-m0", image_size=32, num_classes=10).counts
     assert exported.model == counted
-    for graph in exported.artifacts.values():  # rewritten: other MACs, the same products
+    for graph in exported.artifacts.values():  # rewritten: never fewer MACs, the same products
         assert graph.elementwise_multiplies == counted.elementwise_multiplies
-        assert graph.macs > counted.macs
+        assert graph.macs >= counted.macs
+    assert exported.artifacts["litert"].macs > counted.macs  # grouped 1x1 made dense
     # The file of the artifact, counted as a stranger's.
     own = count_onnx(path / "model.onnx", input_shapes={}).counts
     assert own.macs == exported.artifacts["onnxruntime"].macs
