@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.cli.arguments import path
 from edgekit.cli.console import Console, size_text
-from edgekit.errors import EdgekitError, OutputExistsError, UsageError
+from edgekit.errors import EdgekitError, InputError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.profiling.result import ProfileResult
@@ -31,7 +31,11 @@ _MOST_NAMED = 6  # differences in an error line; the page has them all
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
     parser.add_argument(
-        "results", nargs="+", type=path, metavar="RESULT", help="a file of edgekit profile"
+        "results",
+        nargs="+",
+        type=path,
+        metavar="RESULT",
+        help="a file of edgekit profile, or a folder: all *.json in it",
     )
     parser.add_argument(
         "-o",
@@ -56,12 +60,14 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     from edgekit.profiling.budget import read_result
     from edgekit.profiling.report import csv_report, html_report, markdown_report
 
-    outputs = _outputs(arguments)
-    results = {name: read_result(name) for name in _once(arguments.results)}
+    given = _files(arguments.results)
+    outputs = _outputs(arguments, given)
+    results = {name: read_result(name) for name in _once(given, console)}
     unlike = _unlike(results, force=arguments.force)
     for line in unlike:
         console.warn(f"unlike environments: {line}")
     found = tuple(results.values())
+    _say_what_is_empty(results, outputs, console)
     drawers = {
         "html": lambda: html_report(found, unlike=unlike),
         "markdown": lambda: markdown_report(found, unlike=unlike),
@@ -76,7 +82,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     _tell(console, results, unlike, outputs)
 
 
-def _outputs(arguments: argparse.Namespace) -> dict[str, Path]:
+def _outputs(arguments: argparse.Namespace, given: Sequence[Path]) -> dict[str, Path]:
     """Where each form goes; refused before anything is read where it cannot go there."""
     asked = {"html": arguments.output, "markdown": arguments.markdown, "csv": arguments.csv}
     outputs = {kind: target for kind, target in asked.items() if target is not None}
@@ -86,7 +92,7 @@ def _outputs(arguments: argparse.Namespace) -> dict[str, Path]:
         raise UsageError("the page is a file: give -o FILE")
     if printed and (arguments.json or len(printed) > 1):
         raise UsageError("stdout takes one document: of --json, --markdown - and --csv - give one")
-    inputs = {os.path.realpath(name) for name in arguments.results}
+    inputs = {os.path.realpath(name) for name in given}
     taken: set[str] = set()
     for target in (target for target in outputs.values() if target != _STDOUT):
         _check_output(target, inputs, taken, force=arguments.force)
@@ -106,9 +112,33 @@ def _check_output(target: Path, inputs: set[str], taken: set[str], *, force: boo
         raise OutputExistsError(f"{str(target)!r} exists: give --force to replace it")
 
 
-def _once(names: Sequence[Path]) -> list[Path]:
+def _files(names: Sequence[Path]) -> list[Path]:
+    """The names; for a folder all of its ``*.json``, sorted."""
+    found = []
+    for name in names:
+        inside = sorted(name.glob("*.json")) if name.is_dir() else [name]
+        if not inside:
+            raise InputError(f"{str(name)!r} has no *.json: give results of edgekit profile --save")
+        found += inside
+    return found
+
+
+def _once(names: Sequence[Path], console: Console) -> list[Path]:
     """Each file once, however often and by which way it was named."""
-    return list({os.path.realpath(name): name for name in reversed(names)}.values())[::-1]
+    first: dict[str, Path] = {}
+    for name in names:
+        before = first.setdefault(os.path.realpath(name), name)
+        if before is not name:
+            console.warn(f"{str(name)!r} is the same file as {str(before)!r}: shown once")
+    return list(first.values())
+
+
+def _say_what_is_empty(
+    results: Mapping[Path, ProfileResult], outputs: Mapping[str, Path], console: Console
+) -> None:
+    for name, result in results.items():
+        if not result.runs and not result.instructions and {"markdown", "csv"} & set(outputs):
+            console.warn(f"{str(name)!r} has neither a time nor a count: no row is of it")
 
 
 def _unlike(results: Mapping[Path, ProfileResult], *, force: bool) -> tuple[str, ...]:
@@ -118,7 +148,7 @@ def _unlike(results: Mapping[Path, ProfileResult], *, force: bool) -> tuple[str,
     (first_name, first), *others = results.items()
     lines = []
     for name, other in others:
-        found = differences(first, other)
+        found = (*_kinds(first, other), *differences(first, other))
         if found and not force:
             more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
             raise UsageError(
@@ -128,6 +158,21 @@ def _unlike(results: Mapping[Path, ProfileResult], *, force: bool) -> tuple[str,
             )
         lines += [f"{first_name.name} / {name.name}: {text}" for text in found]
     return tuple(lines)
+
+
+def _kinds(first: ProfileResult, other: ProfileResult) -> tuple[str, ...]:
+    """A count of an emulated core is not a slower or faster time."""
+    from edgekit.profiling.report import words
+
+    kinds = [
+        f"instructions of {words.cores(result)}" if words.emulated(result) else "times"
+        for result in (first, other)
+    ]
+    return (
+        (f"an emulated core beside a machine: {' / '.join(kinds)}",)
+        if "times" in kinds and len(set(kinds)) > 1
+        else ()
+    )
 
 
 def _write(target: Path, text: str, *, force: bool) -> None:
@@ -168,6 +213,7 @@ def _tell(
 ) -> None:
     from edgekit.profiling.report import words
 
+    found = tuple(results.values())
     files = {kind: target for kind, target in outputs.items() if target != _STDOUT}
     console.document(
         {
@@ -178,8 +224,8 @@ def _tell(
     )
     if len(files) < len(outputs):
         return  # what was printed is the result, and nothing else
-    for result in results.values():
-        console.paragraph(words.sentence(result))
+    for name, result in zip(words.names(found, places=False), found, strict=True):
+        console.paragraph(words.sentence(result, name))
     console.print()
     for target in files.values():
         console.print(f"{target}  {size_text(target.stat().st_size)}")

@@ -61,12 +61,53 @@ def test_the_same_file_twice_is_one_result(folder):
     assert (folder / "once.html").read_bytes() == (folder / "alone.html").read_bytes()
 
 
+def test_a_file_given_twice_is_said(folder, capsys):
+    name = saved(folder / "r.json")
+    assert main(["report", name, "./r.json", "-q"]) == 0
+    assert "'r.json' is the same file as " in capsys.readouterr().err
+
+
+def test_a_folder_is_all_its_results(folder, capsys):
+    (folder / "runs").mkdir()
+    for model in ("b", "a"):
+        saved(folder / "runs" / f"{model}.json", samples.result(model=model))
+    (folder / "runs" / "notes.txt").write_text("mine")
+    assert main(["report", "runs", "--json"]) == 0
+    files = [row["file"] for row in json.loads(capsys.readouterr().out)["results"]]
+    assert files == ["runs/a.json", "runs/b.json"]
+    (folder / "none").mkdir()
+    assert "'none' has no *.json" in failed(capsys, 1, "none")
+    assert "is a result that is read" in failed(capsys, 2, "runs", "-o", "runs/a.json", "--force")
+
+
+def counted(**changes):
+    return samples.result(runs=(), instructions=(samples.instructions(),), **changes)
+
+
+def test_counts_and_times_are_refused_together_for_what_they_are(folder, capsys):
+    where = samples.environment(cpus=())
+    names = saved(folder / "a.json"), saved(folder / "b.json", counted(environment=where))
+    line = failed(capsys, 2, *names)
+    assert (
+        "(an emulated core beside a machine: times / instructions of an emulated cortex-a72; "
+        "pinned to CPUs: yes / no)" in line
+    )
+    assert main(["report", names[1], saved(folder / "c.json", counted()), "--force"]) == 0
+
+
+def test_what_has_no_row_is_said(folder, capsys):
+    name = saved(folder / "r.json", samples.result(runs=()))
+    assert main(["report", name, "--csv", "-"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1 and "has neither a time nor a count" in captured.err
+
+
 def test_markdown_and_csv_are_written_beside_the_page(folder):
     name = saved(folder / "r.json", samples.everything())
     assert main(["report", name, "-o", "a.html", "--markdown", "a.md", "--csv", "a.csv"]) == 0
     assert "| micronet-m1 | litert | 1 | engine |" in (folder / "a.md").read_text("utf-8")
     with (folder / "a.csv").open(newline="", encoding="utf-8") as file:
-        assert len(list(csv.reader(file))) == 7
+        assert len(list(csv.reader(file))) == 1 + 6 + 1
     assert (folder / "a.html").exists()
     assert not (folder / "report.html").exists()
 
@@ -165,8 +206,7 @@ def test_a_file_that_is_too_large_is_not_parsed(folder, capsys, monkeypatch):
 
 def test_what_is_no_plain_file_is_refused(folder, capsys):
     os.mkfifo(folder / "pipe.json")
-    (folder / "runs").mkdir()
-    for name in ("pipe.json", "runs", "missing.json"):
+    for name in ("pipe.json", "missing.json"):
         assert name in failed(capsys, 1, name)
 
 

@@ -140,11 +140,11 @@ CASES = {
     "several": lambda: [samples.result(model=f"net-{i}") for i in range(5)],
 }
 
-# Elements that stick out of the window and that no scrolling box of a table holds.
+# Elements that stick out of the window and that no scrolling box of a table or the contents holds.
 OVERFLOW = """
   (() => { const wide = [];
     for (const e of document.querySelectorAll("body *")) {
-      if (e.closest(".scroll") && !e.matches(".scroll")) continue;
+      if (e.closest(".scroll, nav ul") && !e.matches(".scroll, nav ul")) continue;
       if (e.closest("svg.plot svg, title, .unseen")) continue;
       const box = e.getBoundingClientRect();
       if (box.width && (box.right > innerWidth + 1 || box.left < -1))

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edgekit.profiling.report import html_report
+from edgekit.profiling.report import html_report, words
 from edgekit.profiling.report.html import LONGEST, Markup, shown, tag
 from edgekit.profiling.result import LayerRun, result_from_json, result_to_json
 from tests.profiling import sample_results as samples
@@ -124,7 +124,7 @@ def test_headings_are_nested_and_tables_have_heads(case):
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     heads = [attributes for name, attributes in page.elements if name == "th"]
-    assert heads and all(attributes["scope"] in ("col", "row") for attributes in heads)
+    assert heads and all(attributes["scope"] in ("col", "row", "rowgroup") for attributes in heads)
     names = [name for name, _ in page.elements]
     assert names.count("table") == names.count("caption")
 
@@ -156,7 +156,7 @@ def test_what_limits_the_figures_is_said_at_the_top():
     top = text[: text.index("Figures")]
     for said in (
         "Random weights",
-        "the medians spread by 8 %",
+        "The medians spread by 8 %. Not trustworthy as measured: 1 of 1 figure",
         "ended early",
         "A first look",
         "odd image",
@@ -261,6 +261,165 @@ def test_the_time_series_get_coarser_and_not_the_page_longer():
     assert len(text.encode()) < 1_500_000
     assert "The 31 slowest of 400 kernels in the order of the graph" in text
     assert "The charts of 58 further runs are left out." in text
+
+
+def emulated(**changes):
+    return samples.result(runs=(), instructions=(samples.instructions(),), **changes)
+
+
+def test_a_result_of_counts_says_so_and_names_its_core():
+    text = Page(html_report([emulated()])).text
+    assert (
+        "micronet-m1 executes 11.5 M instructions per inference on an emulated cortex-a72" in text
+    )
+    figures = text[text.index("Figures") :]
+    assert figures.startswith("Figures No time was measured: an emulator counted the instructions")
+    assert "micronet-m1 on an emulated cortex-a72" in text
+    assert "on Raspberry" not in text
+
+
+def test_counts_stand_beside_times_that_were_forced_onto_one_page():
+    text = Page(html_report([samples.result(), emulated()])).text
+    assert "2 profiles on 2 machines" in text
+    assert "micronet-m1 executes 11.5 M instructions an inference on an emulated cortex-a72" in text
+
+
+def test_layers_say_whose_macs_theirs_are():
+    run = samples.layer_run()
+    own = sum(layer.macs or 0 for layer in run.layers)
+    text = Page(html_report([samples.result(layers=(run,))])).text
+    assert (
+        f"MACs of the graph this runtime executes: {own / 1e6:.2f} M; "
+        "the model as defined: 5.31 M (docs/counting.md" in text
+    )
+    same = samples.result(layers=(run,), facts=samples.model(macs=own))
+    assert (
+        f"executes: {own / 1e6:.2f} M, as of the model as defined."
+        in Page(html_report([same])).text
+    )
+    blind = tuple(dataclasses.replace(layer, macs=None) for layer in run.layers)
+    none = samples.result(layers=(dataclasses.replace(run, layers=blind),))
+    assert "executes: not known; the model as defined: 5.31 M." in Page(html_report([none])).text
+
+
+def alike(**changes):
+    return samples.result(**changes)
+
+
+@pytest.mark.parametrize(
+    ("results", "told"),
+    [
+        ((alike(), alike(model="other")), ["micronet-m1", "other"]),
+        (
+            (alike(), alike(facts=samples.model(target="x86"), preset="quick")),
+            ["micronet-m1 for rpi4", "micronet-m1 for x86"],
+        ),
+        ((alike(), alike(preset="quick")), ["micronet-m1, default", "micronet-m1, quick"]),
+        (
+            (alike(), alike(runs=(samples.run(threads=4),), started="2026-11-23T09:00:00Z")),
+            ["micronet-m1, 1 thread", "micronet-m1, 4 threads"],
+        ),
+        (
+            (alike(), alike(started="2026-11-23T09:00:00Z")),
+            ["micronet-m1, 2026-11-23 08:00", "micronet-m1, 2026-11-23 09:00"],
+        ),
+        ((alike(), alike(seconds=1.0)), ["micronet-m1", "micronet-m1 (2)"]),
+        (
+            (alike(), alike(model="b"), alike(preset="quick")),
+            ["micronet-m1, default", "b", "micronet-m1, quick"],
+        ),
+    ],
+)
+def test_results_are_told_apart_by_what_differs_and_by_nothing_else(results, told):
+    assert words.names(results) == told
+    page = html_report(results)
+    for name in told:
+        assert f">{name}</a>" in page
+        assert f">{name} on Raspberry Pi 4 Model B Rev 1.1</h2>" in page
+        assert f'scope="rowgroup"><span class="group">{name}</span>' in page
+
+
+def test_machines_tell_results_apart():
+    other = samples.environment(machine=samples.machine(board="Pi 5"))
+    both = [samples.result(), samples.result(environment=other)]
+    assert words.names(both)[1] == "micronet-m1 on Pi 5"
+    assert words.names(both, places=False) == ["micronet-m1"] * 2
+
+
+def test_a_reason_stands_at_most_twice():
+    """Beside its figure, and of the first figure at the top."""
+    runs = tuple(
+        samples.run(threads=n, verdict="noisy", reasons=(f"noisy: because of {n}",))
+        for n in (1, 2, 3)
+    )
+    text = Page(html_report([samples.result(runs=runs)])).text
+    assert [text.lower().count(f"because of {n}") for n in (1, 2, 3)] == [2, 1, 1]
+    assert "Not trustworthy as measured: 3 of 3 figures." in text
+
+
+def test_a_verdict_leads_to_its_reasons():
+    page = html_report([samples.everything()])
+    (href,) = re.findall(r'<a href="#([^"]*)"><span class="badge noisy">', page)
+    card = page[page.index(f'id="{href}"') :]
+    assert card.index("medians spread by 8 %") < card.index("</article>")
+
+
+def test_reasons_of_runs_without_a_card_are_listed():
+    runs = tuple(
+        samples.run(threads=n, made=samples.processes(count=1, each=20), reasons=(f"why {n}",))
+        for n in range(1, 61)
+    )
+    text = Page(html_report([samples.result(runs=runs)])).text
+    assert "Why others are not trustworthy" in text and "back-to-back: why 60" in text
+
+
+def test_the_verdict_comes_before_what_must_be_opened():
+    page = html_report([samples.everything(facts=samples.model(random_weights=True))])
+    assert page.index("badge stable") < page.index("<summary>") < page.index('id="figures"')
+    heads = [re.sub(r"<.*?>", "", head) for head in re.findall(r"<th.*?</th>", page)[:3]]
+    assert heads == ["runtime", "p50 ms", "verdict"]  # what a phone has room for
+
+
+@pytest.mark.parametrize(
+    ("last", "fell", "verdict", "said"),
+    [
+        (0.60, 30.0, "throttled", "It ended 20 % slower than it began (p50 0.500 ms in the first"),
+        (0.60, None, "noisy", "It did not fall off for good: it never stayed slower than at first"),
+        (0.50, None, "stable", "It ended as it began"),
+        (0.49, None, "stable", "It ended 2.0 % faster than it began"),
+    ],
+)
+def test_a_long_run_has_a_verdict_and_says_how_it_ended(last, fell, verdict, said):
+    long = dataclasses.replace(samples.sustained(), throttled_at_s=fell)
+    long = dataclasses.replace(long, p50_ms=(0.5, *long.p50_ms[1:-1], last))
+    assert words.endurance_verdict(long) == verdict
+    text = Page(html_report([samples.result(sustained=(long,))])).text
+    assert said in text
+    assert "by more than 5.0 %, until the end" in text
+
+
+def test_a_long_run_of_one_window_has_no_end():
+    short = dataclasses.replace(samples.sustained(windows=1), throttled_at_s=None)
+    assert words.endurance(short) == "Too short to tell an end from a beginning."
+
+
+def test_what_moves_by_itself_is_shown_as_a_difference():
+    after = samples.state(load=3.62, others_running=4, memory_available=2 << 30)
+    where = samples.environment(after=after)
+    text = Page(html_report([samples.result(environment=where)])).text
+    assert "load, one minute 0.12 3.62 +3.5" in text
+    assert "other runnable tasks 0 4 +4" in text
+    assert "memory available 3.2 GB 2.1 GB −1.1 GB" in text
+
+
+def test_what_quick_leaves_out_says_how_to_get_it():
+    quick = Page(html_report([samples.result(preset="quick")])).text
+    assert "Times per layer: not measured; leave --quick out to get them." in quick
+    assert "--quick out" not in Page(html_report([samples.result()])).text
+
+
+def test_cold_starts_say_why_they_do_not_add_up():
+    assert "need not add up" in Page(html_report([samples.everything()])).text
 
 
 # ---- the small parts -------------------------------------------------------------------------

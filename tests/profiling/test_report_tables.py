@@ -15,7 +15,7 @@ def test_markdown_has_one_row_a_run():
     result = samples.everything()
     text = markdown_report([result])
     rows = [line for line in text.splitlines() if line.startswith("| micronet-m1")]
-    assert len(rows) == len(result.runs)
+    assert len(rows) == len(result.runs) + 1  # and its count
     assert text.startswith("Measured on Raspberry Pi 4 Model B Rev 1.1.\n\n| model | runtime |")
     assert "| micronet-m1 | litert | 1 | engine, 30 per second |" in text
     assert "- micronet-m1 takes 1.23 times as long as MobileNetV2-0.5 @ 96 (1.21 to 1.25" in text
@@ -33,10 +33,9 @@ def test_markdown_says_what_limits_it():
 
 def test_markdown_reads_nothing_into_names():
     text = markdown_report([samples.hostile()])
-    heads = text.splitlines()[2].count("|")
+    widths = [line.replace("\\|", "").count("|") for line in text.splitlines() if line[:1] == "|"]
+    assert widths == [10] * (2 + 6) + [9] * (2 + 1)  # times, then counts
     for line in text.splitlines():
-        if line.startswith("| ") and "---" not in line:
-            assert line.replace("\\|", "").count("|") == heads
         outside = "".join(line.split("`")[::2])  # what is not code
         assert not set("<>[]@$&*_{}") & set(outside)
 
@@ -65,7 +64,7 @@ def test_csv_can_be_read_back():
     text = csv_report([result, samples.incomplete()])
     assert text.count("\r\n") == len(text.splitlines())
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert len(rows) == len(result.runs) + 1
+    assert len(rows) == len(result.runs) + 1 + 1
     assert tuple(rows[0]) == COLUMNS
     assert float(rows[0]["p50_ms"]) == result.runs[0].p50_ms  # no digit is lost
     assert rows[0]["artifact_sha256"] == "cd" * 32
@@ -77,9 +76,31 @@ def test_csv_can_be_read_back():
 def test_csv_columns_keep_their_order():
     assert COLUMNS[:3] == ("model", "target", "precision")
     assert COLUMNS[13:18] == ("runtime", "threads", "scope", "pace_hz", "p50_ms")
-    assert len(COLUMNS) == len(set(COLUMNS)) == 42
+    assert len(COLUMNS) == len(set(COLUMNS)) == 45
     (row,) = csv_rows([samples.result()])
     assert row["samples"] == 1200 and row["processes"] == 3
+    assert row["instructions"] is None
+
+
+def test_counts_have_rows_without_a_time():
+    result = samples.result(runs=(), instructions=(samples.instructions(),))
+    (row,) = csv_rows([result])
+    assert tuple(row) == COLUMNS
+    assert (row["scope"], row["core"], row["instructions"]) == (
+        "instructions",
+        "cortex-a72",
+        11_482_113.0,
+    )
+    assert not [name for name, cell in row.items() if name.endswith("_ms") and cell is not None]
+    text = markdown_report([result])
+    assert text.startswith("Instructions counted on an emulated cortex-a72: a count, not a time.")
+    assert "| micronet-m1 | cortex-a72 | litert | 1 | 11,482,113 | 3 | 0.0010 % |" in text
+    assert "p50" not in text and "Raspberry" not in text
+
+
+def test_markdown_of_nothing_has_no_empty_table():
+    text = markdown_report([samples.result(runs=())])
+    assert text == "No latency was measured on Raspberry Pi 4 Model B Rev 1.1.\n"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", " =", "\r="])
@@ -93,5 +114,5 @@ def test_csv_has_no_formulas(start):
 def test_csv_of_a_hostile_result_stays_in_its_cells():
     result = samples.hostile('a,"b"\nc')
     rows = list(csv.reader(io.StringIO(csv_report([result]), newline="")))
-    assert len(rows) == 1 + len(result.runs)
+    assert len(rows) == 1 + len(result.runs) + len(result.instructions)
     assert {len(row) for row in rows} == {len(COLUMNS)}

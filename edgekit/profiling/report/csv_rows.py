@@ -1,4 +1,4 @@
-"""One row a run, for a spreadsheet: RFC 4180, with names that stay in their order.
+"""One row a run or count, for a spreadsheet: RFC 4180, with names that stay in their order.
 
 A cell that a spreadsheet would take for a formula begins with an apostrophe: names come from
 files that somebody else wrote.
@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 from edgekit.profiling.report.html import shown
-from edgekit.profiling.result import ProfileResult, Run
+from edgekit.profiling.result import Instructions, ProfileResult, Run
 
 Cell = str | int | float | None
 
@@ -29,15 +29,19 @@ _OF_MODEL = (
     "params", "macs", "elementwise_multiplies", "madds", "flops", "bundle_sha256",
     "artifact_sha256",
 )  # fmt: skip
-COLUMNS = (*_OF_RESULT, *_OF_RUN, *_OF_MODEL)
+_OF_COUNT = ("core", "instructions", "emulator")
+COLUMNS = (*_OF_RESULT, *_OF_RUN, *_OF_MODEL, *_OF_COUNT)
+INSTRUCTIONS = "instructions"  # in the column of scopes: a count, so that all times are empty
 
 
 def csv_rows(results: Sequence[ProfileResult]) -> Iterator[dict[str, Cell]]:
-    """One a run, with the keys of ``COLUMNS``; what was not measured is None."""
+    """One a run and one a count, with the keys of ``COLUMNS``; what was not measured is None."""
     for result in results:
         for run in result.runs:
-            cells = (*_result_cells(result), *_run_cells(run), *_model_cells(result, run))
-            yield dict(zip(COLUMNS, cells, strict=True))
+            timed = (*_run_cells(run), *_model_cells(result, run.runtime), None, None, None)
+            yield dict(zip(COLUMNS, (*_result_cells(result), *timed), strict=True))
+        for one in result.instructions:
+            yield dict.fromkeys(COLUMNS) | _count_cells(result, one)
 
 
 def csv_report(results: Sequence[ProfileResult]) -> str:
@@ -105,7 +109,22 @@ def _run_cells(run: Run) -> tuple[Cell, ...]:
     )
 
 
-def _model_cells(result: ProfileResult, run: Run) -> tuple[Cell, ...]:
+def _count_cells(result: ProfileResult, one: Instructions) -> dict[str, Cell]:
+    return {
+        **dict(zip(_OF_RESULT, _result_cells(result), strict=True)),
+        **dict(zip(_OF_MODEL, _model_cells(result, one.runtime), strict=True)),
+        "runtime": one.runtime,
+        "threads": one.threads,
+        "scope": INSTRUCTIONS,
+        "samples": len(one.counts),
+        "spread": one.spread,
+        "core": one.core,
+        "instructions": one.per_inference,
+        "emulator": one.emulator,
+    }
+
+
+def _model_cells(result: ProfileResult, runtime: str) -> tuple[Cell, ...]:
     facts = result.facts
     counts = (facts.params, facts.macs, facts.elementwise_multiplies, facts.madds, facts.flops)
-    return (*counts, facts.bundle_sha256, facts.artifacts.get(run.runtime, ""))
+    return (*counts, facts.bundle_sha256, facts.artifacts.get(runtime, ""))

@@ -8,7 +8,15 @@ from typing import TypeVar
 
 from edgekit.profiling.report import charts, words
 from edgekit.profiling.report.html import Child, Markup, join, tag
-from edgekit.profiling.report.parts import Missing, badge, columns, section, table
+from edgekit.profiling.report.parts import (
+    Missing,
+    badge,
+    bullets,
+    columns,
+    folded,
+    section,
+    table,
+)
 from edgekit.profiling.result import (
     ColdStart,
     Instructions,
@@ -27,19 +35,31 @@ def latency(result: ProfileResult, anchor: str, columns_each: int, most: int) ->
     """Distribution and time series of each of the first ``most`` runs."""
     if not result.runs:
         return Missing("Latency")
-    cards = (_card(run, columns_each) for run in result.runs[:most])
-    left = len(result.runs) - most
-    more = f"The charts of {words.plural(left, 'further run')} are left out." if left > 0 else ""
+    cards = (
+        _card(run, columns_each, card_anchor(anchor, number))
+        for number, run in enumerate(result.runs[:most])
+    )
+    left = result.runs[most:]
+    more = f"The charts of {words.plural(len(left), 'further run')} are left out." if left else ""
+    doubts = bullets(f"{words.label(run)}: {'; '.join(run.reasons)}" for run in left if run.reasons)
+    others = (
+        folded("Why others are not trustworthy", doubts) if any(r.reasons for r in left) else None
+    )
     note = tag(
         "p",
         "Every sample is in the JSON. For drawing, the samples under one pixel become their "
         f"range (light) and median (dark), so that no spike is lost. {more}",
         class_="note",
     )
-    return section("Latency", anchor, note, tag("div", cards, class_="cards"), level=3)
+    return section("Latency", anchor, note, tag("div", cards, class_="cards"), others, level=3)
 
 
-def _card(run: Run, columns_each: int) -> Markup:
+def card_anchor(latency: str, number: int) -> str:
+    """Of the card of a run, within the section of that anchor."""
+    return f"{latency}-{number + 1}"
+
+
+def _card(run: Run, columns_each: int, anchor: str) -> Markup:
     return tag(
         "article",
         tag("h4", words.label(run), " ", badge(run.verdict)),
@@ -47,12 +67,13 @@ def _card(run: Run, columns_each: int) -> Markup:
         charts.series(run, columns_each),
         _small_print(run),
         class_="card",
+        id=anchor,
     )
 
 
 def _small_print(run: Run) -> Markup:
     p99 = f", p99 {words.ms(run.p99_ms)}" if run.p99_ms is not None else ""
-    reasons = tag("p", "; ".join(run.reasons), class_="reasons") if run.reasons else None
+    reasons = tag("p", words.reasons(run), class_="reasons") if run.reasons else None
     warm = [process.warm_up for process in run.processes]
     unsettled = sum(not w.settled for w in warm)
     settled = "warm-up settled" if not unsettled else f"warm-up did not settle in {unsettled}"
@@ -74,7 +95,7 @@ def cold_starts(result: ProfileResult, anchor: str) -> Markup | Missing:
     """From the start of a fresh process to its first answer."""
     title = "Cold start"
     if not result.starts:
-        return Missing(title)
+        return Missing(title, "an emulated core has no times" if words.emulated(result) else "")
     groups = _grouped(result.starts)
     heads = columns(
         "runtime", "#threads", "#processes", "#import ms", "#load ms", "#first inference ms",
@@ -86,7 +107,14 @@ def cold_starts(result: ProfileResult, anchor: str) -> Markup | Missing:
             charts.starts(group[:_MOST_SERIES]), class_="card")
         for (runtime, threads), group in groups[:_MOST_SERIES]
     )  # fmt: skip
-    return section(title, anchor, drawn, tag("div", cards, class_="cards"), level=3)
+    note = tag("p", _MEDIANS, class_="note")
+    return section(title, anchor, drawn, note, tag("div", cards, class_="cards"), level=3)
+
+
+_MEDIANS = (
+    "Each column is a median of its own, so that import, load and first inference need not add "
+    "up to the last column, which is the median of the processes' sums."
+)
 
 
 def _grouped(items: Iterable[T]) -> list[tuple[tuple[str, int], list[T]]]:
@@ -147,11 +175,6 @@ def long_runs(result: ProfileResult, anchor: str) -> Markup | Missing:
 
 
 def _long_run(run: Sustained) -> Markup:
-    fell = (
-        f"It fell off for good after {run.throttled_at_s:.0f} s."
-        if run.throttled_at_s is not None
-        else "It did not fall off."
-    )
     energy = (
         f"{1000 * run.joules_per_inference:.3g} mJ per inference ({run.power_source})."
         if run.joules_per_inference is not None
@@ -159,10 +182,11 @@ def _long_run(run: Sustained) -> Markup:
     )
     text = (
         f"{words.plural(sum(run.inferences), 'inference')} in "
-        f"{run.window_s * len(run.p50_ms):.0f} s. {fell} {energy}"
+        f"{run.window_s * len(run.p50_ms):.0f} s. {words.endurance(run)} {energy}"
     )
     cards = (tag("div", chart, class_="card") for chart in charts.sustained(run))
-    heading = tag("h4", f"{run.runtime}, {words.plural(run.threads, 'thread')}")
+    title = f"{run.runtime}, {words.plural(run.threads, 'thread')}"
+    heading = tag("h4", title, " ", badge(words.endurance_verdict(run)))
     return join((heading, tag("p", text), tag("div", cards, class_="cards")))
 
 
@@ -170,7 +194,7 @@ def memory(result: ProfileResult, anchor: str) -> Markup | Missing:
     """Resident set of separate processes."""
     title = "Memory"
     if not result.memory:
-        return Missing(title)
+        return Missing(title, words.left_out(result))
     heads = columns(
         "runtime", "#threads", "#runtime imported", "#model loaded", "#peak until loaded",
         "#peak in use", "#model's own at peak", "#on the device", "how",

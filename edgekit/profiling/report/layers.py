@@ -18,11 +18,12 @@ def layers(result: ProfileResult, anchor: str, most: int) -> Markup | Missing:
     """Each runtime's instrumented run, or why it has none; ``most`` kernels of a run are shown."""
     title = "Layers: time beside MACs"
     if not result.layers:
-        return Missing("Times per layer")
-    return section(title, anchor, (_one(run, most) for run in result.layers[:20]), level=3)
+        return Missing("Times per layer", words.left_out(result))
+    drawn = (_one(run, result.facts.macs, most) for run in result.layers[:20])
+    return section(title, anchor, drawn, level=3)
 
 
-def _one(run: LayerRun, most: int) -> Markup:
+def _one(run: LayerRun, defined: int, most: int) -> Markup:
     heading = tag("h4", f"{run.runtime}, {words.plural(run.threads, 'thread')}")
     if not run.layers:
         why = run.note or "the runtime offers none"
@@ -31,6 +32,7 @@ def _one(run: LayerRun, most: int) -> Markup:
         "div",
         heading,
         tag("p", findings(run)),
+        tag("p", words.executed(run, defined)),
         tag("p", _sum(run), class_="note"),
         tag("div", layer_charts.butterfly(run, most), class_="card"),
         _kinds(run),

@@ -11,40 +11,53 @@ from collections.abc import Iterable, Sequence
 
 from edgekit.profiling.report import words
 from edgekit.profiling.report.html import shown
-from edgekit.profiling.result import STABLE, ProfileResult, Run
+from edgekit.profiling.result import STABLE, Instructions, ProfileResult, Run
 
 _LONGEST = 120
 _PLAIN = re.compile(r"(?!.*(www\.|\d\. ))[A-Za-z0-9(](?:[A-Za-z0-9 .,:;()/+%-]|@ )*")
 _HEADS = ("model", "runtime", "threads", "scope", "p50 ms", "95 % interval", "p90 ms", "p99 ms",
           "verdict")  # fmt: skip
-_LEFT = {"model", "runtime", "scope", "verdict"}
+_COUNTED = ("model", "emulated core", "runtime", "threads", "instructions an inference",
+            "repetitions", "spread", "emulator")  # fmt: skip
+_LEFT = {"model", "emulated core", "runtime", "scope", "verdict", "emulator"}
 
 
 def markdown_report(results: Sequence[ProfileResult], *, unlike: Sequence[str] = ()) -> str:
-    """Where it was measured, one row a run, and what limits the figures.
+    """Where it was measured, one row a run or count, and what limits the figures.
 
     Args:
         results: in the order to be shown.
         unlike: what differs between their environments: said first.
     """
-    where = dict.fromkeys(map(words.place, results))
-    rows = [
-        _row(name, run)
-        for name, result in zip(words.names(results), results, strict=True)
-        for run in result.runs
-    ]
+    where = dict.fromkeys(map(_where, results))
+    named = list(zip(words.names(results), results, strict=True))
+    counted = list(zip(words.names(results, places=False), results, strict=True))
     lines = [
         *(f"**Unlike environments:** {safe(text)}" for text in unlike),
-        *(f"Measured on {safe(place)}." for place in where),
+        *where,
         "",
-        _line(_HEADS),
-        _line("---" if head in _LEFT else "---:" for head in _HEADS),
-        *map(_line, rows),
-        "",
+        *_table(_HEADS, [_row(name, run) for name, result in named for run in result.runs]),
+        *_table(_COUNTED, [_count(name, i) for name, r in counted for i in r.instructions]),
         *_ratios(results),
         *_limits(results),
     ]
     return "\n".join(lines).strip() + "\n"
+
+
+def _where(result: ProfileResult) -> str:
+    if words.emulated(result):
+        return f"Instructions counted on {safe(words.cores(result))}: a count, not a time."
+    if not result.runs:
+        return f"No latency was measured on {safe(words.place(result))}."
+    return f"Measured on {safe(words.place(result))}."
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Nothing at all where there are no rows."""
+    if not rows:
+        return []
+    rule = ("---" if head in _LEFT else "---:" for head in heads)
+    return [_line(heads), _line(rule), *map(_line, rows), ""]
 
 
 def safe(text: str) -> str:
@@ -72,6 +85,19 @@ def _row(name: str, run: Run) -> tuple[str, ...]:
         words.ms(run.p90_ms),
         words.maybe_ms(run.p99_ms),
         safe(run.verdict if run.complete else f"{run.verdict}, incomplete"),
+    )
+
+
+def _count(name: str, one: Instructions) -> tuple[str, ...]:
+    return (
+        safe(name),
+        safe(one.core),
+        safe(one.runtime),
+        str(one.threads),
+        f"{one.per_inference:,.0f}",
+        str(len(one.counts)),
+        f"{100 * one.spread:.4f} %",
+        safe(one.emulator),
     )
 
 

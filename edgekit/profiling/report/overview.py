@@ -6,15 +6,26 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from edgekit.profiling.report import words
+from edgekit.profiling.report.details import card_anchor
 from edgekit.profiling.report.html import Child, Markup, join, tag
-from edgekit.profiling.report.parts import badge, bullets, callout, columns, section, table
+from edgekit.profiling.report.parts import (
+    Group,
+    Row,
+    badge,
+    bullets,
+    callout,
+    columns,
+    folded,
+    section,
+    table,
+)
 from edgekit.profiling.report.plot import percent
 from edgekit.profiling.report.scale import Scale, spanning
-from edgekit.profiling.result import STABLE, ProfileResult, Reference, Run
+from edgekit.profiling.result import STABLE, Instructions, ProfileResult, Reference, Run
 
 Results = Sequence[ProfileResult]
 
-_MOST_DOUBTS = 2  # figures whose reasons are told at the top
+_MOST_TITLES = 8  # results in one line each at the top; the others are folded
 
 RANDOM_WEIGHTS = (
     "Fit for latency work only: what the network would answer means nothing. An accuracy that is "
@@ -30,12 +41,14 @@ INCOMPLETE = "The measurement ended early. What was finished until then is shown
 def verdict(results: Results, unlike: Sequence[str]) -> Markup:
     """The page's first lines: what was found, of what exactly, and what limits it."""
     title = _title(results[0]) if len(results) == 1 else _titles(results)
-    return tag("header", title, _timed(results), *_limits(results, unlike))
+    return tag("header", title, _doubt(results), _timed(results), *_limits(results, unlike))
 
 
 def _title(result: ProfileResult) -> Markup:
     """``words.sentence``, with the figure set large and the verdict as a badge."""
     run = words.headline(result)
+    if run is None and result.instructions:
+        return _count_title(words.short(result.model), result.instructions[0])
     if run is None:
         return tag("h1", words.sentence(result))
     figure = tag("span", f"{words.ms(run.p50_ms)} ms", class_="figure")
@@ -47,11 +60,50 @@ def _title(result: ProfileResult) -> Markup:
     )
 
 
+def _count_title(model: str, one: Instructions) -> Markup:
+    count = tag("span", f"{words.count(one.per_inference)} instructions", class_="figure")
+    how = f"with {words.short(one.runtime)}, {words.plural(one.threads, 'thread')}"
+    where = f"on an emulated {words.short(one.core)} {how}: a count, not a time."
+    return join(
+        (tag("h1", model, " executes ", count), tag("p", "per inference ", where, class_="lead"))
+    )
+
+
 def _titles(results: Results) -> Markup:
     places = list(dict.fromkeys(map(words.place, results)))
     where = places[0] if len(places) == 1 else words.plural(len(places), "machine")
     title = tag("h1", f"{words.plural(len(results), 'profile')} on {where}")
-    return join((title, tag("div", bullets(map(words.sentence, results)), class_="lead")))
+    found = [
+        _found(name, result) for name, result in zip(words.names(results), results, strict=True)
+    ]
+    left = found[_MOST_TITLES:]
+    more = folded(f"and {len(left)} more", bullets(left)) if left else None
+    return join((title, tag("div", bullets(found[:_MOST_TITLES]), more, class_="lead")))
+
+
+def _found(name: str, result: ProfileResult) -> Markup:
+    """One of several results in one line; the table below has the rest."""
+    run = words.headline(result)
+    if run is None:
+        return join([words.sentence(result, name)])
+    figure = tag("strong", f"{words.ms(run.p50_ms)} ms", class_="figure")
+    how = f" with {words.short(run.runtime)}, {words.plural(run.threads, 'thread')} "
+    return join((name, " takes ", figure, how, badge(run.verdict)))
+
+
+def _doubt(results: Results) -> Markup | None:
+    """Of the figure at the top the first reason; how many more there are, and where they stand."""
+    runs = [run for result in results for run in result.runs]
+    doubtful = sum(run.verdict != STABLE for run in runs)
+    if not doubtful:
+        return None
+    first = words.headline(results[0]) if len(results) == 1 else None
+    reason = words.reasons(first).partition("; ")[0] if first else ""
+    said = f"{reason[:1].upper()}{reason[1:]}. " if reason else ""
+    of = f"Not trustworthy as measured: {doubtful} of {words.plural(len(runs), 'figure')}."
+    return tag(
+        "p", said, tag("strong", of), " Each verdict below leads to its reasons.", class_="why"
+    )
 
 
 def _timed(results: Results) -> Markup:
@@ -76,69 +128,113 @@ def _limits(results: Results, unlike: Sequence[str]) -> Iterator[Markup]:
         )
     if any(not result.complete for result in results):
         yield callout("warning", "Incomplete.", INCOMPLETE)
-    for result in results:
-        yield from _doubts(
-            result, of=f" of {words.short(result.model)}" if len(results) > 1 else ""
-        )
+    notes = list(_notes(results))
+    if notes:
+        titles = " · ".join(title for title, _ in notes)
+        each = (tag("p", tag("strong", f"{title}."), " ", text) for title, text in notes)
+        yield tag("div", folded(titles, *each), class_="callout info")
+
+
+def _notes(results: Results) -> Iterator[tuple[str, Child]]:
+    """Title and text of what is folded at the top."""
     if any(result.facts.random_weights for result in results):
-        yield callout("info", "Random weights.", RANDOM_WEIGHTS)
+        yield "Random weights", RANDOM_WEIGHTS
     if any(result.preset == "quick" for result in results):
-        yield callout("info", "A first look.", FIRST_LOOK)
-
-
-def _doubts(result: ProfileResult, of: str) -> Iterator[Markup]:
-    doubtful = [run for run in result.runs if run.verdict != STABLE]
-    if doubtful:
-        first = words.headline(result)
-        doubtful.sort(key=lambda run: run is not first)
-        left = len(doubtful) - _MOST_DOUBTS
-        more = [f"and {left} more: the reasons stand with each figure below"] if left > 0 else []
-        yield callout(
-            "warning",
-            "Not trustworthy as they stand:",
-            f"{len(doubtful)} of {words.plural(len(result.runs), 'figure')}{of}.",
-            bullets([*map(_doubt, doubtful[:_MOST_DOUBTS]), *more]),
-        )
-    # Random weights have a callout of their own.
-    said = [text for text in result.warnings if not text.lower().startswith("random weights")]
+        yield "A first look", FIRST_LOOK
+    said = list(_said(results))
     if said:
-        yield callout("info", f"Said while measuring{of}.", bullets(said))
+        yield f"{words.plural(len(said), 'remark')} while measuring", bullets(said)
 
 
-def _doubt(run: Run) -> str:
-    reasons = "; ".join(run.reasons)
-    said = reasons if reasons.startswith(run.verdict) else f"{run.verdict}; {reasons}"
-    return f"{words.label(run)}: {said.removesuffix('; ')}"
+def _said(results: Results) -> Iterator[str]:
+    """Warnings; random weights have a note of their own."""
+    for name, result in zip(words.names(results), results, strict=True):
+        for text in result.warnings:
+            if not text.lower().startswith("random weights"):
+                yield text if len(results) == 1 else f"{name}: {text}"
 
 
 # ---- all figures -----------------------------------------------------------------------------
 
 
-def figures(results: Results) -> Markup:
+@dataclasses.dataclass(frozen=True)
+class Cards:
+    """Which runs are drawn below: the first ``runs`` of the first ``results``."""
+
+    results: int
+    runs: int
+
+
+def figures(results: Results, cards: Cards) -> Markup:
     """Models x runtimes x threads x scopes, with every run on one scale."""
-    rows = [
-        (name, run)
-        for name, result in zip(words.names(results), results, strict=True)
-        for run in result.runs
+    runs = [run for result in results for run in result.runs]
+    counted = [
+        f"{name} {words.executes(one)}"
+        for result, name in _counted(results)
+        for one in result.instructions
     ]
-    if not rows:
-        return section("Figures", "figures", tag("p", "No latency was measured.", class_="absent"))
+    said = tag("div", bullets(counted)) if counted else None
+    if not runs:
+        what = _NO_TIME if counted else "No latency was measured."
+        return section("Figures", "figures", tag("p", what, class_="absent"), said)
     scale = spanning(
-        [v for _, run in rows for v in (run.min_ms, run.p99_ms or run.p90_ms)],
+        [v for run in runs for v in (run.min_ms, run.p99_ms or run.p90_ms)],
         zero=True,
-        log=_far_apart([run for _, run in rows]),
+        log=_far_apart(runs),
     )
     ends = f"{words.ms(scale.low)} to {words.ms(scale.high)} ms"
     axis = f"{ends}, logarithmic" if scale.log else ends
+    # First what a narrow screen has room for.
     heads = columns(
-        "model", "runtime", "#threads", "scope", "#p50 ms", "95 % interval",
-        f"min · p50 · p99, {axis}", "#p90 ms", "#p99 ms", "#samples", "verdict",
+        "runtime", "#p50 ms", "verdict", "95 % interval", f"min · p50 · p99, {axis}", "#p90 ms",
+        "#p99 ms", "#samples",
     )  # fmt: skip
-    # One model is in the title already, and a phone has no room to say it again.
-    first = 0 if len(results) > 1 else 1
-    heads = (dataclasses.replace(heads[first], row=True), *heads[first + 1 :])
-    drawn = table("All figures", heads, [_row(*row, scale)[first:] for row in rows])
-    return section("Figures", "figures", drawn, tag("p", _READING, class_="note"))
+    rows = list(_rows(results, cards, scale))
+    drawn = table("All figures", heads, rows)
+    return section("Figures", "figures", drawn, said, tag("p", _READING, class_="note"))
+
+
+_NO_TIME = "No time was measured: an emulator counted the instructions that its core executes."
+
+
+def _counted(results: Results) -> Iterator[tuple[ProfileResult, str]]:
+    """Those that have nothing but counts, with their names."""
+    for result, name in zip(results, words.names(results, places=False), strict=True):
+        if words.emulated(result):
+            yield result, name
+
+
+def _rows(results: Results, cards: Cards, scale: Scale) -> Iterator[Row]:
+    for index, (name, result) in enumerate(zip(words.names(results), results, strict=True)):
+        if len(results) > 1 and result.runs:
+            yield Group(name)  # one model is in the title already
+        for number, run in enumerate(result.runs):
+            there = index < cards.results and number < cards.runs
+            yield _row(run, scale, card_anchor(f"r{index + 1}-latency", number) if there else None)
+
+
+def _far_apart(runs: Sequence[Run]) -> bool:
+    low, high = min(run.min_ms for run in runs), max(run.p90_ms for run in runs)
+    return low > 0 and high > 30 * low
+
+
+def _row(run: Run, scale: Scale, anchor: str | None) -> Sequence[Child]:
+    sign = join((badge(run.verdict), "" if run.complete else " incomplete"))
+    return (
+        join((run.runtime, tag("span", _how(run), class_="how"))),
+        tag("strong", words.ms(run.p50_ms)),
+        tag("a", sign, href=f"#{anchor}") if anchor else sign,
+        words.between(run.p50_interval_ms),
+        _range(run, scale),
+        words.ms(run.p90_ms),
+        words.maybe_ms(run.p99_ms),
+        f"{run.samples:,}",
+    )
+
+
+def _how(run: Run) -> str:
+    paced = f", {words.pace(run)}" if run.pace_hz else ""
+    return f"{words.short(run.scope)}, {words.plural(run.threads, 'thread')}{paced}"
 
 
 _READING = (
@@ -147,27 +243,6 @@ _READING = (
     "from 1000 samples on. In the drawing the thin line goes from the fastest sample to p99 (to "
     "p90 where p99 is missing), the box from p50 to p90."
 )
-
-
-def _far_apart(runs: Sequence[Run]) -> bool:
-    low, high = min(run.min_ms for run in runs), max(run.p90_ms for run in runs)
-    return low > 0 and high > 30 * low
-
-
-def _row(name: str, run: Run, scale: Scale) -> Sequence[Child]:
-    return (
-        name,
-        run.runtime,
-        run.threads,
-        f"{run.scope}, {words.pace(run)}" if run.pace_hz else run.scope,
-        tag("strong", words.ms(run.p50_ms)),
-        words.between(run.p50_interval_ms),
-        _range(run, scale),
-        words.ms(run.p90_ms),
-        words.maybe_ms(run.p99_ms),
-        f"{run.samples:,}",
-        join((badge(run.verdict), "" if run.complete else " incomplete")),
-    )
 
 
 def _range(run: Run, scale: Scale) -> Markup:
@@ -190,7 +265,11 @@ def _range(run: Run, scale: Scale) -> Markup:
 
 def references(results: Results) -> Markup:
     """Ratios to known networks: they travel between machines where milliseconds do not."""
-    rows = [(result, ref) for result in results for ref in result.references]
+    rows = [
+        (name, result, ref)
+        for name, result in zip(words.names(results), results, strict=True)
+        for ref in result.references
+    ]
     if not rows:
         said = tag("p", "No reference network was timed beside the model.", class_="absent")
         return section("Beside known networks", "references", said)
@@ -198,15 +277,21 @@ def references(results: Results) -> Markup:
         "model", "runtime", "#threads", "reference", "#its p50 ms", "#model p50 ms",
         "#model / reference", "95 % interval", "#reference MACs", "accuracy", "#turns",
     )  # fmt: skip
-    drawn = table("Ratios to reference networks", heads, [_ratio_row(*row) for row in rows])
-    said = bullets(compared(*row) for row in rows[:12])
+    first = 0 if len(results) > 1 else 1  # one model is in the title already
+    heads = (dataclasses.replace(heads[first], row=True), *heads[first + 1 :])
+    drawn = table(
+        "Ratios to reference networks",
+        heads,
+        [_ratio_row(name, ref)[first:] for name, _, ref in rows],
+    )
+    said = bullets(compared(*row[1:]) for row in rows[:12])
     note = tag(
         "p",
         "Model and reference were timed in turns in the same process, so that what slows the "
         "machine slows both. Accuracies are the published ones; nothing here measured them.",
         class_="note",
     )
-    sources = dict.fromkeys(f"{ref.name}: {ref.source}" for _, ref in rows if ref.source)
+    sources = dict.fromkeys(f"{ref.name}: {ref.source}" for *_, ref in rows if ref.source)
     read = tag("p", f"Accuracies: {'; '.join(sources)}.", class_="note") if sources else None
     return section("Beside known networks", "references", said, drawn, note, read)
 
@@ -224,9 +309,9 @@ def compared(result: ProfileResult, ref: Reference) -> str:
     )
 
 
-def _ratio_row(result: ProfileResult, ref: Reference) -> Sequence[Child]:
+def _ratio_row(name: str, ref: Reference) -> Sequence[Child]:
     return (
-        result.model,
+        name,
         ref.runtime,
         ref.threads,
         ref.name,

@@ -87,16 +87,17 @@ def _body(results: Sequence[ProfileResult], unlike: Sequence[str]) -> Markup:
     room = _room(results[:_MOST_RESULTS])
     left = len(results) - _MOST_RESULTS
     more = callout("info", "Not all in detail:", f"{left} further results.") if left > 0 else None
+    named = list(zip(words.names(results, places=False), results, strict=True))
     detailed = [
-        _result(number, result, room)
-        for number, result in enumerate(results[:_MOST_RESULTS], start=1)
+        _result(number, name, result, room)
+        for number, (name, result) in enumerate(named[:_MOST_RESULTS], start=1)
     ]
     return tag(
         "main",
         tag("p", "edgekit · profile report · ", _dates(results), class_="eyebrow"),
         overview.verdict(results, unlike),
         _contents(results, detailed),
-        overview.figures(results),
+        overview.figures(results, overview.Cards(_MOST_RESULTS, room.runs)),
         overview.references(results),
         (one.page for one in detailed),
         more,
@@ -127,7 +128,7 @@ class _Detailed:
     parts: tuple[tuple[str, str], ...]
 
 
-def _result(number: int, result: ProfileResult, room: Room) -> _Detailed:
+def _result(number: int, name: str, result: ProfileResult, room: Room) -> _Detailed:
     anchor = f"r{number}"  # of our own words only: nothing of a result file is in an id
     made = [
         (title, at, draw(result, at, room))
@@ -137,7 +138,7 @@ def _result(number: int, result: ProfileResult, room: Room) -> _Detailed:
     missing = [part for _, _, part in made if isinstance(part, Missing)]
     page = tag(
         "section",
-        tag("h2", f"{words.short(result.model)} on {words.place(result)}"),
+        tag("h2", f"{name} on {words.place(result)}"),
         (part for _, _, part in made if not isinstance(part, Missing)),
         _not_measured(f"{anchor}-missing", missing) if missing else None,
         class_="result",

@@ -33,13 +33,20 @@ class Column:
     row: bool = False
 
 
-def table(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Child]]) -> Markup:
+@dataclass(frozen=True)
+class Group:
+    """A row that names those below it."""
+
+    title: str
+
+
+Row = Sequence[Child] | Group
+
+
+def table(name: str, columns: Sequence[Column], rows: Sequence[Row]) -> Markup:
     """A table that scrolls by itself where the page is narrow."""
     head = tag("tr", (tag("th", c.title, scope="col", class_=_class(c)) for c in columns))
-    body = (
-        tag("tr", (_cell(*pair) for pair in zip(columns, row, strict=True)))
-        for row in rows[:MOST_ROWS]
-    )
+    body = (_row(columns, row) for row in rows[:MOST_ROWS])
     left = len(rows) - MOST_ROWS
     more = tag("p", f"and {left:,} more, in the JSON", class_="note") if left > 0 else None
     drawn = tag(
@@ -48,6 +55,13 @@ def table(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Child]])
     # Focusable, so that it can be scrolled without a mouse.
     scrolls = tag("div", drawn, class_="scroll", role="region", aria_label=name, tabindex="0")
     return tag("div", scrolls, more, class_="table")
+
+
+def _row(columns: Sequence[Column], row: Row) -> Markup:
+    if isinstance(row, Group):
+        name = tag("span", row.title, class_="group")
+        return tag("tr", tag("th", name, colspan=str(len(columns)), scope="rowgroup"))
+    return tag("tr", (_cell(*pair) for pair in zip(columns, row, strict=True)))
 
 
 def _cell(column: Column, value: Child) -> Markup:

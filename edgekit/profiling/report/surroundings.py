@@ -61,7 +61,11 @@ def environment(result: ProfileResult, anchor: str) -> Markup:
 def _machine(result: ProfileResult) -> Markup:
     machine, where = result.environment.machine, result.environment
     pairs: list[tuple[str, Child]] = [
-        ("measured on", "this machine" if result.device == "local" else result.device),
+        ("counted on", words.cores(result) if words.emulated(result) else ""),
+        (
+            "emulated by" if words.emulated(result) else "measured on",
+            "this machine" if result.device == "local" else result.device,
+        ),
         ("board", machine.board),
         ("processor", machine.cpu),
         ("architecture", machine.architecture),
@@ -111,9 +115,18 @@ def _state_rows(before: State, after: State | None) -> Iterator[Sequence[Child]]
         if _empty(was) and _empty(now):
             continue
         text = (_value(field.name, was), "–" if after is None else _value(field.name, now))
-        differs = after is not None and was != now and field.name not in _RESTLESS
-        mark = tag("strong", "changed") if differs else ""
+        mark = "" if after is None or was == now else _change(field.name, was, now)
         yield (_STATE_TITLES.get(field.name, field.name.replace("_", " ")), *text, mark)
+
+
+def _change(name: str, was: object, now: object) -> Child:
+    """By how much a figure moved that always does; for all else that it changed."""
+    if name not in _RESTLESS:
+        return tag("strong", "changed")
+    if not isinstance(was, (int, float)) or not isinstance(now, (int, float)):
+        return "moved"
+    sign = "+" if now > was else "−"
+    return sign + _value(name, abs(now - was))
 
 
 def _empty(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgekit.profiling.references import model_accuracy
 from edgekit.profiling.result import (
@@ -15,10 +15,14 @@ from edgekit.profiling.result import (
     STABLE,
     THROTTLED,
     VERDICTS,
+    Instructions,
+    LayerRun,
     Machine,
     ProfileResult,
     Run,
+    Sustained,
 )
+from edgekit.profiling.verdict import ROSE
 
 NOT_MEASURED = "not measured"
 _LONGEST_NAME = 64
@@ -108,20 +112,69 @@ def machine(of: Machine) -> str:
     return f"{name}, virtual ({short(of.virtual)})" if of.virtual else name
 
 
+def emulated(result: ProfileResult) -> bool:
+    """Whether it has counts of an emulated core and no time at all."""
+    return bool(result.instructions) and not result.runs
+
+
+def cores(result: ProfileResult) -> str:
+    """``an emulated cortex-a72``."""
+    return "an emulated " + ", ".join(dict.fromkeys(short(i.core) for i in result.instructions))
+
+
 def place(result: ProfileResult) -> str:
-    """The machine, and the host it was reached by if it was another."""
+    """The machine, and the host it was reached by if it was another; or the emulated core."""
+    if emulated(result):
+        return cores(result)
     name = machine(result.environment.machine)
     return name if result.device in ("", "local") else f"{name} ({short(result.device)})"
 
 
-def names(results: Sequence[ProfileResult]) -> list[str]:
-    """What tells the results apart: the model, the machine if there are several, the time."""
-    one_place = len(set(map(place, results))) == 1
-    told = [short(r.model) if one_place else f"{short(r.model)} on {place(r)}" for r in results]
+Facet = Callable[[ProfileResult], str]
+
+# What may tell results apart that have the same name, in the order in which it is tried.
+_FACETS: tuple[Facet, ...] = (
+    lambda r: f" for {short(r.facts.target)}",
+    lambda r: f", {short(r.facts.precision)}",
+    lambda r: f", {short(r.preset)}",
+    lambda r: f", {_threads(r)}",
+    lambda r: f", {short(r.started)[:16].replace('T', ' ')}",
+    lambda r: f", {short(r.started)}",
+)
+
+
+def names(results: Sequence[ProfileResult], *, places: bool = True) -> list[str]:
+    """What tells the results apart: the model, and of all else only what differs.
+
+    Args:
+        results: in the order to be shown.
+        places: name the machine too if there are several; without, the caller says it.
+    """
+    where = list(map(place, results)) if len(set(map(place, results))) > 1 else [""] * len(results)
+    told = [(short(result.model), at) for result, at in zip(results, where, strict=True)]
+    for facet in _FACETS:
+        told = _told_by(facet, told, results)
+    shown = [f"{name} on {at}" if at and places else name for name, at in told]
+    before = [told[:index].count(name) for index, name in enumerate(told)]
+    return [f"{name} ({n + 1})" if n else name for name, n in zip(shown, before, strict=True)]
+
+
+def _told_by(
+    facet: Facet, told: Sequence[tuple[str, str]], results: Sequence[ProfileResult]
+) -> list[tuple[str, str]]:
+    """Names with ``facet`` added to those that it tells apart."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for key, result in zip(told, results, strict=True):
+        values.setdefault(key, set()).add(facet(result))
     return [
-        f"{name}, {result.started}" if told.count(name) > 1 else name
-        for name, result in zip(told, results, strict=True)
+        (key[0] + facet(result) if len(values[key]) > 1 else key[0], key[1])
+        for key, result in zip(told, results, strict=True)
     ]
+
+
+def _threads(result: ProfileResult) -> str:
+    counts = sorted({run.threads for run in result.runs})
+    return f"{', '.join(map(str, counts))} thread{'' if counts == [1] else 's'}"
 
 
 def headline(result: ProfileResult) -> Run | None:
@@ -139,20 +192,23 @@ def headline(result: ProfileResult) -> Run | None:
     return min(result.runs, key=rank, default=None)
 
 
-def sentence(result: ProfileResult) -> str:
-    """The one sentence a person can repeat."""
+def sentence(result: ProfileResult, name: str = "") -> str:
+    """The one sentence a person can repeat; ``name`` where the model's is not enough."""
     run = headline(result)
-    name = short(result.model)
+    name = name or short(result.model)
     if run is not None:
         return f"{name} takes {ms(run.p50_ms)} ms {circumstances(result, run)} {run.verdict}."
     if result.instructions:
-        one = result.instructions[0]
-        return (
-            f"{name} executes {count(one.per_inference)} instructions an inference on an emulated "
-            f"{short(one.core)} with {short(one.runtime)}, {plural(one.threads, 'thread')}: "
-            "a count, not a time."
-        )
+        return f"{name} {executes(result.instructions[0])}: a count, not a time."
     return f"{name}: no latency was measured on {place(result)}."
+
+
+def executes(one: Instructions) -> str:
+    """``executes 11.6 M instructions an inference on an emulated cortex-a72 with litert, ...``."""
+    return (
+        f"executes {count(one.per_inference)} instructions an inference on an emulated "
+        f"{short(one.core)} with {short(one.runtime)}, {plural(one.threads, 'thread')}"
+    )
 
 
 def circumstances(result: ProfileResult, run: Run) -> str:
@@ -163,11 +219,79 @@ def circumstances(result: ProfileResult, run: Run) -> str:
     )
 
 
+def reasons(run: Run) -> str:
+    """Why a run is not trustworthy, without the word that its badge says."""
+    return "; ".join(reason.removeprefix(f"{run.verdict}: ") for reason in run.reasons)
+
+
+# ---- a long run ------------------------------------------------------------------------------
+
+
+def slower(run: Sustained) -> float | None:
+    """By how much the end lies above the beginning; None where there is no such thing."""
+    if len(run.p50_ms) < 2 or run.p50_ms[0] <= 0:
+        return None
+    return run.p50_ms[-1] / run.p50_ms[0] - 1
+
+
+def endurance(run: Sustained) -> str:
+    """How a long run ended beside how it began, and whether that is called falling off."""
+    change = slower(run)
+    if change is None:
+        return "Too short to tell an end from a beginning."
+    way = "slower" if change > 0 else "faster"
+    ended = (
+        f"It ended {percent(abs(change))} {way} than it began" if change else "It ended as it began"
+    )
+    return (
+        f"{ended} (p50 {ms(run.p50_ms[0])} ms in the first window, {ms(run.p50_ms[-1])} ms in "
+        f"the last). {_fell(run)}"
+    )
+
+
+def _fell(run: Sustained) -> str:
+    rule = f"by more than {percent(ROSE)}, until the end"
+    if run.throttled_at_s is not None:
+        return (
+            f"It fell off for good after {run.throttled_at_s:.0f} s: slower than at first {rule}."
+        )
+    return f"It did not fall off for good: it never stayed slower than at first {rule}."
+
+
+def endurance_verdict(run: Sustained) -> str:
+    """``throttled`` if it fell off for good, ``noisy`` if its ends differ, else ``stable``."""
+    if run.throttled_at_s is not None:
+        return THROTTLED
+    return NOISY if abs(slower(run) or 0.0) > ROSE else STABLE
+
+
 def inputs(result: ProfileResult) -> str:
     """``image 1 × 3 × 224 × 224``."""
     return ", ".join(
         f"{name} {' × '.join(map(str, shape))}" for name, shape in result.facts.inputs.items()
     )
+
+
+def executed(run: LayerRun, defined: int) -> str:
+    """MACs of the layers that are shown, beside the model's own, which are others.
+
+    Args:
+        run: whose kernels' MACs add up to the first figure.
+        defined: MACs of the model as defined.
+    """
+    known = [layer.macs for layer in run.layers if layer.macs is not None]
+    own = f"the model as defined: {count(defined)}"
+    said = "MACs of the graph this runtime executes"
+    if not known:
+        return f"{said}: not known; {own}."
+    if sum(known) == defined:
+        return f"{said}: {count(defined)}, as of the model as defined."
+    return f"{said}: {count(sum(known))}; {own} (docs/counting.md says why they differ)."
+
+
+def left_out(result: ProfileResult) -> str:
+    """How to get what ``--quick`` leaves out."""
+    return "leave --quick out to get them" if result.preset == "quick" else ""
 
 
 def accuracy(result: ProfileResult) -> str:
