@@ -120,7 +120,8 @@ def _is_number(cell: str) -> bool:
 
 
 def _paint(text: str, code: str, stream: TextIO) -> str:
-    coloured = stream.isatty() and not os.environ.get("NO_COLOR") and os.name != "nt"
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or os.name == "nt"
+    coloured = stream.isatty() and not plain
     return f"\033[{code}m{text}\033[0m" if coloured else text
 
 

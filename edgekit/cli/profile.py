@@ -15,7 +15,8 @@ from edgekit.cli import emulation, profile_tables
 from edgekit.cli.arguments import comma_list, duration, path, positive, rate
 from edgekit.cli.console import Console
 from edgekit.cli.profile_tables import run_name
-from edgekit.errors import MeasurementError, UsageError
+from edgekit.errors import MeasurementError, UnknownNameError, UsageError
+from edgekit.models.zoo import VARIANTS
 
 if TYPE_CHECKING:
     from edgekit.profiling.request import Request
@@ -126,6 +127,10 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     try:
         with _stopped_like_ctrl_c():
             _measure(request, arguments, console, kept)
+    except KeyboardInterrupt:
+        if kept.result is None:
+            console.warn("nothing was finished, so nothing is kept")
+        raise
     finally:
         if kept.result is not None:
             _hand_over(kept.result, arguments, console)
@@ -168,6 +173,13 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--install is for a board: name it with --device ssh://user@host")
     if arguments.device and arguments.emulate:
         raise UsageError("--device measures on a board and --emulate counts here: give one of them")
+    if arguments.sysroot and not arguments.emulate:
+        raise UsageError("--sysroot is for an emulated core: name it with --emulate cortex-a72")
+    if arguments.bundle in VARIANTS and not Path(arguments.bundle).exists():
+        raise UsageError(
+            f"{arguments.bundle} is a network of the zoo, and a bundle is what is measured: "
+            f"edgekit export {arguments.bundle} --target x86, then give its folder"
+        )
 
 
 @dataclass
@@ -232,6 +244,10 @@ def request_of(arguments: argparse.Namespace) -> Request:
     from edgekit.profiling.request import Request
 
     scopes = _flat(arguments.scope)
+    known = (*_SCOPES.split(", "), "all")
+    for scope in scopes:
+        if scope not in known:
+            raise UnknownNameError("scope", scope, known)
     return Request(
         bundle=arguments.bundle,
         preset="quick" if arguments.quick else "thorough" if arguments.thorough else "default",

@@ -51,6 +51,9 @@ def show_end(result: ProfileResult, saved: Path | None, console: Console) -> Non
 def _print_heading(result: ProfileResult, console: Console) -> None:
     facts, machine = result.facts, result.environment.machine
     where = " ".join(filter(None, (machine.board, machine.cpu))) or machine.architecture
+    if result.instructions and not result.runs:
+        cores = dict.fromkeys(row.core for row in result.instructions)
+        where = f"an emulated {', '.join(cores)}"
     console.print(
         f"{result.model} for {facts.target}, {facts.precision}, "
         f"{facts.macs / 1e6:.2f} M MACs, {facts.flops / 1e6:.2f} MFLOPs; on {where}"

@@ -124,7 +124,7 @@ class Collected:
             bundle=self._request.bundle,
             model=self._facts.id,
             facts=self._facts,
-            command=tuple(self._request.command),
+            command=tuple(map(_printable, self._request.command)),
             device="local",
             started=self._started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             seconds=(time.perf_counter_ns() - self.epoch_ns) / 1e9,
@@ -270,3 +270,8 @@ def _shortages(runs: Sequence[Run]) -> list[str]:
         for run in runs
         if run.samples < LEAST_SAMPLES and run.complete and not run.pace_hz
     ]
+
+
+def _printable(text: str) -> str:
+    """Half a character, which Python makes of a file name that is no UTF-8, as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.bundle import Bundle
+from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import MissingDependencyError, UnknownNameError, UsageError
 from edgekit.profiling.environment import allowed_cpus, big_cpus, choose_cpus
 from edgekit.profiling.job import Job
 from edgekit.profiling.request import Request
-from edgekit.profiling.result import ENGINE, SCOPES
+from edgekit.profiling.result import ENGINE, PIPELINE, SCOPES
 from edgekit.runtimes import RUNTIMES, get_runtime, is_available, require_runtime
 
 MAX_PACE_HZ = 10_000.0
@@ -82,15 +82,25 @@ def make_plan(request: Request, bundle: Bundle, root: Path = Path("/")) -> Plan:
 
     Raises:
         UsageError: a preset, runtime, scope, number of threads, rate, time or CPU that cannot be.
+        BundleError: a reference that cannot be opened.
         MissingDependencyError: a runtime that is asked for by name is not installed.
     """
+    _check_name(request.bundle)
     preset = _preset(request)
     runtimes, warnings = choose_runtimes(request, bundle)
+    for reference in request.references:
+        open_bundle(Path(reference)).close()  # a mistyped path costs no measurement
+    scopes = _scopes(request, preset)
+    if request.image and PIPELINE not in scopes:
+        raise UsageError(
+            f"the image {request.image!r} would feed the scope pipeline, which is not measured: "
+            "add pipeline to the scopes, or leave the image out"
+        )
     base = Job(
         kind="latency",
         bundle=request.bundle,
         runtime="",
-        scopes=_scopes(request, preset),
+        scopes=scopes,
         seconds=preset.seconds,
         samples=preset.samples,
         most_seconds=preset.most_seconds,
@@ -206,6 +216,14 @@ def _preset(request: Request) -> Preset:
     )
 
 
+def _check_name(path: str) -> None:
+    """A result names the bundle, in JSON: half a character has no place there."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the name {path!r} is no UTF-8: rename the bundle") from None
+
+
 def _check_rate(what: str, value: float, most: float, unit: str) -> None:
     if not (math.isfinite(value) and 0 <= value <= most):
         raise UsageError(f"{what}: {value:g} is not possible: give 0 to {most:g} {unit}; 0 is none")
@@ -262,12 +280,16 @@ def _options(request: Request, runtime: str) -> Mapping[str, str]:
     """The options of one runtime: ``tensorrt.cuda_graph`` is ``cuda_graph`` of tensorrt.
 
     Raises:
-        UsageError: an option without a runtime in front.
+        UsageError: an option without a runtime in front, or one that it does not have.
     """
     for key in request.options:
-        get_runtime(key.partition(".")[0])
-        if not key.partition(".")[2]:
+        name, _, setting = key.partition(".")
+        known = get_runtime(name).settings
+        if not setting:
             raise UsageError(f"option {key!r} names no setting: write RUNTIME.SETTING=VALUE")
+        if setting not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"option {key!r}: {name} has no setting {setting!r}; {has}")
     return {
         key.partition(".")[2]: value
         for key, value in request.options.items()
@@ -280,8 +302,9 @@ def _few(preset: Preset) -> tuple[str, ...]:
     if preset.processes >= _LEAST_PROCESSES:
         return ()
     return (
-        "this is a first look: it cannot tell how far figures move from process to process; "
-        "leave --quick out for a verdict that can",
+        "this is a first look: one process, which cannot tell how far figures move from process "
+        "to process, and the engine alone: no copies, no pipeline, no memory, no layers unless "
+        "asked for; leave --quick out for all of them",
     )
 
 

@@ -32,7 +32,8 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(
-            f"cannot save to {str(folder)!r}: {error.strerror or error}; give a folder"
+            f"cannot save to {str(folder)!r}: {error.strerror or error}; "
+            "give a folder that you may write to"
         ) from None
 
 

@@ -44,6 +44,7 @@ class Runtime:
         stand_ins: packages that open it where asked for by name and are never chosen.
         builds: whether it compiles the file on the device, and so proves it on the golden data
             when a bundle is opened.
+        settings: options that a user may give, see its module.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Runtime:
     note: str = ""
     stand_ins: tuple[str, ...] = ()
     builds: bool = False
+    settings: tuple[str, ...] = ()
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -87,6 +89,7 @@ RUNTIMES: dict[str, Runtime] = {
             optional.pip_line("tflite"),
             (".tflite",),
             "one run at a time (lock); clone() opens the file again",
+            settings=("layout",),
         ),
         Runtime(
             "tensorrt",
@@ -101,6 +104,7 @@ RUNTIMES: dict[str, Runtime] = {
             "not yet executed on a device",
             ("tensorrt_rtx",),
             builds=True,
+            settings=("cuda_graph",),
         ),
         Runtime(
             "null",
@@ -111,6 +115,7 @@ RUNTIMES: dict[str, Runtime] = {
             ("",),
             "runs concurrently",
             "computes nothing",
+            settings=("output", "sleep_us", "drift"),
         ),
     )
 }
@@ -123,7 +128,8 @@ def get_runtime(name: str) -> Runtime:
         UnknownNameError: no such runtime.
     """
     if name not in RUNTIMES:
-        raise UnknownNameError("runtime", name, RUNTIMES)
+        known = [row.name for row in RUNTIMES.values() if row.imports]  # null is for tests
+        raise UnknownNameError("runtime", name, known)
     return RUNTIMES[name]
 
 

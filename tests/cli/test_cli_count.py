@@ -1,6 +1,7 @@
 """``edgekit count``: what it prints of the zoo, of files and of bundles."""
 
 import functools
+import importlib
 import json
 import shutil
 
@@ -285,14 +286,14 @@ def test_a_damaged_bundle_is_refused(bundle, tmp_path, capsys):
 
 
 def test_without_torch_the_pip_line_is_told(onnx_file, monkeypatch, capsys):
-    real = optional.importlib.import_module
+    real = importlib.import_module
 
     def missing(name):
         if name == "torch":
             raise ImportError(name)
         return real(name)
 
-    monkeypatch.setattr(optional.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     for subject in ("micronet-m0", onnx_file):
         assert 'pip install "torch==' in failure(capsys, subject, code=7)
 

@@ -186,9 +186,11 @@ def test_quick_says_that_it_is_a_first_look(sample, capsys):
         (["--scope", "gpu"], "unknown scope 'gpu'"),
         (["--cpus", "99999"], "99999"),
         (["--option", "cuda_graph"], "is not RUNTIME.NAME=VALUE"),
-        (["--option", "null.speed=1"], "null: unknown option 'speed'"),
+        (["--option", "null.speed=1"], "null has no setting 'speed'; it has output"),
         (["--quick", "--thorough"], "not allowed with"),
         (["--install"], "--install is for a board"),
+        (["--sysroot", "/tmp"], "--sysroot is for an emulated core"),
+        (["--scope", "gpu"], "known: engine, copies, pipeline, all"),
         (["--device", "ssh://pi", "--emulate", "cortex-a72"], "give one of them"),
     ],
 )
@@ -196,6 +198,24 @@ def test_what_cannot_be_is_one_line(sample, capsys, flags, message):
     printed = profile(capsys, sample, *flags, "-q", code=2)
     assert printed.out == "" or "incomplete" in printed.out
     assert message in printed.err.splitlines()[-1]
+
+
+def test_a_network_of_the_zoo_is_no_bundle(capsys):
+    printed = profile(capsys, "micronet-m1", code=2)
+    assert "edgekit export micronet-m1 --target x86" in printed.err
+
+
+def test_a_name_that_is_no_utf8_is_refused_before_measuring(sample, tmp_path, capsys):
+    odd = tmp_path / os.fsdecode(b"b\xff")
+    odd.symlink_to(sample)
+    assert "is no UTF-8" in profile(capsys, odd, *CALM, code=2).err
+
+
+def test_words_that_are_no_utf8_are_kept_as_escapes(sample, tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"runs\xff")
+    profile(capsys, sample, *CALM, "--save", str(folder), "--scope", "engine")
+    (path,) = folder.iterdir()
+    assert result_from_json(path.read_text()).command[-3].endswith("runs\\udcff")
 
 
 def test_a_bundle_that_is_not_there(capsys, tmp_path):
@@ -252,7 +272,13 @@ def test_who_is_stopped_leaves_what_was_measured(sample, tmp_path, number):
     flags = ["--scope", "engine", "--no-layers", "--no-memory", "--save", str(folder)]
     command = [sys.executable, "-m", "edgekit", "profile", sample, *CALM, *flags]
     child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs, these tests perhaps among them, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stderr is not None
     for line in child.stderr:

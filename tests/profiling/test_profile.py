@@ -34,6 +34,8 @@ from tests.bundle import sample_bundle
 
 TINY = Preset(2, 0.05, 5, 0.1, 0.02, 0.1, SCOPES, layers=True, memory=True)
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def bundle(tmp_path):
@@ -244,6 +246,13 @@ def test_runtimes_that_are_not_installed_are_left_out_and_said(two, monkeypatch)
         ({"cpus": "4000"}, UsageError, "CPU 4000 is not for this process"),
         ({"options": {"speed": "1"}}, UnknownNameError, "unknown runtime 'speed'"),
         ({"options": {"null": "1"}}, UsageError, "option 'null' names no setting"),
+        ({"options": {"null.x": "1"}}, UsageError, "'null.x': null has no setting 'x'; it has out"),
+        ({"references": ("/nowhere",)}, BundleError, "/nowhere"),
+        (
+            {"image": str(ROOT / "examples" / "photo.jpg"), "scopes": ("engine",)},
+            UsageError,
+            "would feed the scope pipeline",
+        ),
         ({"image": "/nowhere.jpg"}, InputError, "cannot read image '/nowhere.jpg'"),
         ({"bundle": "/nowhere"}, BundleError, "/nowhere"),
     ],

@@ -138,7 +138,7 @@ def test_results_are_told_apart_by_as_little_as_does():
     there = samples.result(environment=pi5)
     assert words.names([first, there])[1] == "micronet-m1 on Raspberry Pi 5"
     later = samples.result(started="2026-11-24T08:00:00Z")
-    assert words.names([first, later])[1] == "micronet-m1, 2026-11-24T08:00:00Z"
+    assert words.names([first, later])[1] == "micronet-m1, 2026-11-24 08:00"
 
 
 def test_a_count_of_instructions_is_never_called_a_time():

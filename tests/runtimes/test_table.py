@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -102,3 +103,11 @@ def test_import_takes_less_than_50_ms():
         print((time.perf_counter() - start) * 1000)
     """
     assert min(float(in_a_fresh_python(program)) for _ in range(5)) < 50
+
+
+@pytest.mark.parametrize("row", RUNTIMES.values(), ids=lambda row: row.name)
+def test_settings_are_named_where_they_are_read(row):
+    module = importlib.import_module(row.session.partition(":")[0])
+    source = inspect.getsource(module)
+    for setting in row.settings:
+        assert f'"{setting}"' in source

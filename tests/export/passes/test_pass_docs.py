@@ -19,6 +19,7 @@ from tests.export.passes.graph_numerics import EXACT, relative_difference, to_do
 def _documented_passes() -> dict[str, GraphPass]:
     everything = GraphChoices()
     chosen = [c for target in TARGETS.values() for c in target.choices.values()]
+    chosen.append(TARGETS["x86"].choices["onnxruntime"])  # last: the costs of the examples
     passes = [*CANONICAL, *(p for c in (everything, *chosen) for p in choice_passes(c))]
     return {graph_pass.name: graph_pass for graph_pass in passes}
 
