@@ -68,6 +68,12 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         result = _measure(arguments, console, budget, manifest, baseline)
     doubts = _doubts(arguments, manifest, result, baseline)
     rows = judge(budget, manifest, result)
+    if arguments.budget and not rows:
+        has = ", ".join(artifact.runtime for artifact in manifest.artifacts)
+        raise UsageError(
+            f"{arguments.budget.name} limits nothing of this bundle, which has {has}: a gate that "
+            "checks nothing does not pass"
+        )
     changes = _changes(baseline, result)
     failure = next(_failures(arguments, rows, changes, result), None)
     _show(arguments, console, rows, changes, [*doubts, *_remarks(baseline, result)], failure)

@@ -73,6 +73,12 @@ def test_over_the_budget_is_exit_4(where, capsys):
     assert line == "edgekit: error: max_params of model is 10, allowed 9"
 
 
+def test_a_gate_that_checks_nothing_does_not_pass(where, capsys):
+    budget = "[budget.latency.openvino]\np90_ms = 5\n"
+    assert check(where, budget, saved=measured(where, fast())) == 2
+    assert "limits nothing of this bundle, which has null" in error(capsys)[1]
+
+
 def test_several_excesses_are_counted(where, capsys):
     assert check(where, "[budget]\nmax_params = 9\nmax_size_kb = 0.1\n") == 4
     assert "; and 1 more, see the table" in error(capsys)[1]
