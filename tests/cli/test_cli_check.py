@@ -74,7 +74,7 @@ def test_over_the_budget_is_exit_4(where, capsys):
 
 
 def test_a_gate_that_checks_nothing_does_not_pass(where, capsys):
-    budget = "[budget.latency.openvino]\np90_ms = 5\n"
+    budget = "[budget.latency.litert]\np90_ms = 5\n"
     assert check(where, budget, saved=measured(where, fast())) == 2
     assert "limits nothing of this bundle, which has null" in error(capsys)[1]
 
