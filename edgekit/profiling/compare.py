@@ -273,8 +273,8 @@ def _run_floor(run: Run, share: float) -> float:
     """How far a figure moves from one process to the next, as a share of it."""
     figures = [_at(process.samples_ns, share) for process in run.processes if process.samples_ns]
     if len(figures) < FEW_PROCESSES:
-        return max(run.spread, FEW_FLOOR)
-    return max(spread(figures), run.spread if share == 0.5 else 0.0, LEAST_FLOOR)
+        return max(run.spread or 0.0, FEW_FLOOR)
+    return max(spread(figures), (run.spread or 0.0) if share == 0.5 else 0.0, LEAST_FLOOR)
 
 
 def _at(samples: tuple[int, ...], share: float) -> float:

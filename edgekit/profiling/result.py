@@ -81,7 +81,7 @@ class Run:
         mad_ms: median absolute deviation from the median.
         p50_interval_ms: 95 % confidence interval, by bootstrap over blocks of samples.
         samples: how many, over all processes.
-        spread: (largest - smallest) / median of the processes' medians.
+        spread: (largest - smallest) / median of the processes' medians; None of one process.
         verdict: one of ``VERDICTS``.
         reasons: why it is not ``stable``, with the figures.
         complete: whether everything asked for was measured.
@@ -102,7 +102,7 @@ class Run:
     p50_interval_ms: tuple[float, float]
     p90_interval_ms: tuple[float, float]
     samples: int
-    spread: float
+    spread: float | None
     verdict: str
     reasons: tuple[str, ...]
     complete: bool

@@ -4,7 +4,7 @@ percentile   linear between the two nearest ranks (type 7 of Hyndman and Fan, nu
 MAD          median of |x - p50|, not scaled
 interval     95 %, moving-block bootstrap (Kuensch 1989) of the share of samples at or below the
              percentile, turned back into milliseconds (Woodruff 1952)
-spread       (largest - smallest) / median of the processes' medians
+spread       (largest - smallest) / median of the processes' medians; None of one process
 ratio        median over paired turns of a / b; interval by bootstrap over the turns
 
 Neighbouring samples resemble each other (a clock step, an interrupt, another process), so whole
@@ -51,7 +51,7 @@ class Summary:
     p50_interval_ms: Interval
     p90_interval_ms: Interval
     samples: int
-    spread: float
+    spread: float | None
 
 
 def summarise(processes_ns: Sequence[Sequence[int]]) -> Summary:
@@ -72,7 +72,9 @@ def summarise(processes_ns: Sequence[Sequence[int]]) -> Summary:
         p50_interval_ms=p50_interval,
         p90_interval_ms=p90_interval,
         samples=int(values.size),
-        spread=spread([float(np.median(process)) for process in processes]),
+        spread=spread([float(np.median(process)) for process in processes])
+        if len(processes) > 1
+        else None,
     )
 
 

@@ -67,7 +67,7 @@ class Evidence:
     processes: tuple[Process, ...]
     p50_ms: float
     p50_interval_ms: Interval
-    spread: float
+    spread: float | None
     before: State | None = None
     after: State | None = None
     cpus: int = 1
@@ -225,7 +225,7 @@ def _stays_up(series: Sequence[float | None]) -> int | None:
 
 
 def _spread(seen: Evidence) -> Iterator[str]:
-    if seen.spread > SPREAD:
+    if seen.spread is not None and seen.spread > SPREAD:
         yield (
             f"medians of {len(seen.processes)} processes differ by {seen.spread:.1%} "
             f"(limit {SPREAD:.0%})"

@@ -91,7 +91,7 @@ def run(
         p50_interval_ms=(p50 * 0.99, p50 * 1.01),
         p90_interval_ms=(at(flat, 0.88), at(flat, 0.92)),
         samples=len(flat),
-        spread=(max(middles) - min(middles)) / p50,
+        spread=(max(middles) - min(middles)) / p50 if len(middles) > 1 else None,
         verdict=verdict,
         reasons=tuple(reasons),
         complete=complete,

@@ -205,6 +205,16 @@ def test_counters_are_of_the_timed_part():
     assert (process.preempted, process.held_back, process.mhz) == (2, 1, (1500, 1200))
 
 
+def test_the_wait_of_waking_up_for_a_paced_start_is_in_no_share():
+    clock = ScriptedClock()
+    before = Usage(cpu_ns=0, waiting_ns=0, preempted=0, held_back=None)
+    after = Usage(cpu_ns=1000 * MS, waiting_ns=900 * MS, preempted=0, held_back=None)
+    plan = Plan(seconds=1, samples=1, most_seconds=5, pace_hz=50)
+    call = null_call(clock, sleep_us=2000)
+    process = process_of(call, clock, plan=plan, usage=usages(before, after))
+    assert process.cpu_share == 1
+
+
 def test_a_counter_that_was_read_once_says_nothing():
     once = Usage(cpu_ns=0, waiting_ns=0, preempted=0, held_back=1234)
     for readings in ((QUIET, once), (once, QUIET)):

@@ -19,7 +19,7 @@ def test_figures_of_known_samples():
     assert (summary.min_ms, summary.max_ms, summary.mean_ms) == (1, 101, 51)
     assert summary.mad_ms == 25
     assert summary.samples == 101
-    assert summary.spread == 0
+    assert summary.spread is None
 
 
 def test_between_two_ranks_is_linear():

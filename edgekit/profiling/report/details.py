@@ -78,13 +78,18 @@ def _small_print(run: Run) -> Markup:
     unsettled = sum(not w.settled for w in warm)
     settled = "warm-up settled" if not unsettled else f"warm-up did not settle in {unsettled}"
     share = min((process.cpu_share for process in run.processes), default=0.0)
+    spread = (
+        ", whose spread is unknown"
+        if run.spread is None
+        else f" whose medians differ by {words.percent(run.spread)}"
+    )
     text = (
         f"p50 {words.ms(run.p50_ms)} ({words.between(run.p50_interval_ms)}), "
         f"p90 {words.ms(run.p90_ms)} ({words.between(run.p90_interval_ms)}), "
         f"p95 {words.ms(run.p95_ms)}{p99}, min {words.ms(run.min_ms)}, max {words.ms(run.max_ms)}, "
         f"mean {words.ms(run.mean_ms)}, MAD {words.ms(run.mad_ms)} ms. "
-        f"{words.plural(run.samples, 'sample')} of {words.plural(len(run.processes), 'process')} "
-        f"whose medians differ by {words.percent(run.spread)}; {settled}; "
+        f"{words.plural(run.samples, 'sample')} of {words.plural(len(run.processes), 'process')}"
+        f"{spread}; {settled}; "
         f"CPU share at least {words.percent(share)}; "
         f"preempted {words.plural(sum(p.preempted for p in run.processes), 'time')}."
     )
