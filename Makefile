@@ -12,7 +12,8 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 
 # What a board installs must run on JetPack 6's Python 3.10.
 BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targets.py bundle \
-        runtimes profiling cli models/__init__.py models/zoo.py models/labels.py)
+        runtimes profiling cli \
+        $(addprefix models/,__init__.py zoo.py variant.py rows labels.py))
 
 BENCHES = import_time export_time run_overhead graph_forms vs_peers
 # Our TFLite files beside onnx2tf's, where that is installed apart: make bench ONNX2TF=PATH

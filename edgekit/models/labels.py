@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.resources
 
 from edgekit.errors import EdgekitError
-from edgekit.models.zoo import Variant
+from edgekit.models.variant import Variant
 
 
 def labels_of(variant: Variant, num_classes: int | None = None) -> tuple[str, ...]:
     """One name per class; ``"class 0"``, ``"class 1"`` ... for a head of another width.
 
+    Empty where the outputs are no classes.
+
     Raises:
         EdgekitError: the installed package lacks the list, or the list has another length.
     """
+    if not variant.labels:
+        return ()
     if num_classes not in (None, variant.num_classes):
         return tuple(f"class {number}" for number in range(num_classes or 0))
     names = _read(variant.labels)

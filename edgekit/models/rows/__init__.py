@@ -1,0 +1,1 @@
+"""The rows of the zoo, one family a file: facts only, no torch."""
