@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edgekit.errors import UnknownNameError
+from edgekit.models.heads import build_head
 from edgekit.models.sizes import check_sizes, divisible_width
 
 
@@ -52,7 +53,7 @@ STEM_WIDTH = 32
 LAST_WIDTH = 1280  # never narrower, whatever the width of the network
 DROPOUT = 0.2
 
-WIDTHS: dict[str, float] = {"x0.5": 0.5, "x1.0": 1.0}
+WIDTHS: dict[str, float] = {"x0.35": 0.35, "x0.5": 0.5, "x0.75": 0.75, "x1.0": 1.0}
 
 
 def conv_norm_relu6(
@@ -93,9 +94,10 @@ class MobileNetV2(nn.Module):
     Args:
         width: multiplies every width but the last one's; at 1.0 the network of the paper.
         num_classes: outputs.
+        head: see `edgekit.models.heads`.
     """
 
-    def __init__(self, width: float, num_classes: int) -> None:
+    def __init__(self, width: float, num_classes: int, head: str = "linear") -> None:
         super().__init__()
         narrow = divisible_width(STEM_WIDTH * width)
         last = divisible_width(LAST_WIDTH * max(1.0, width))
@@ -106,7 +108,7 @@ class MobileNetV2(nn.Module):
                 stages.append(InvertedResidual(narrow, out, row.expansion, stride))
                 narrow = out
         self.features = nn.Sequential(*stages, conv_norm_relu6(narrow, last, 1))
-        self.classifier = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(last, num_classes))
+        self.classifier = nn.Sequential(nn.Dropout(DROPOUT), build_head(head, last, num_classes))
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,15 +130,15 @@ def initialise(network: nn.Module) -> None:
 
 
 def build_mobilenetv2(
-    config: str, *, num_classes: int = 1000, image_size: int = 224
+    config: str, *, num_classes: int = 1000, image_size: int = 224, head: str = "linear"
 ) -> MobileNetV2:
     """Build the network of width ``WIDTHS[config]``, with freshly drawn parameters.
 
     Raises:
-        UnknownNameError: no such width.
+        UnknownNameError: no such width, or no such head.
         UsageError: impossible sizes, see `check_sizes`.
     """
     if config not in WIDTHS:
         raise UnknownNameError("width of MobileNetV2", config, WIDTHS)
     check_sizes("MobileNetV2", num_classes, image_size)
-    return MobileNetV2(WIDTHS[config], num_classes)
+    return MobileNetV2(WIDTHS[config], num_classes, head)

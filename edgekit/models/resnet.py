@@ -77,7 +77,8 @@ class BasicBlock(nn.Module):
         """(B, in, H, W) -> (B, width, H / stride, W / stride)."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))  # type: ignore[no-any-return]
+        around = x if self.downsample is None else self.downsample(x)
+        return self.relu(y + around)  # type: ignore[no-any-return]
 
 
 class Bottleneck(nn.Module):
@@ -104,7 +105,8 @@ class Bottleneck(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))  # type: ignore[no-any-return]
+        around = x if self.downsample is None else self.downsample(x)
+        return self.relu(y + around)  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------------------
@@ -139,8 +141,20 @@ SPECS: dict[str, Spec] = {
 }
 
 
+def stage(spec: Spec, number: int, make: MakeConvolution) -> nn.Sequential:
+    """Blocks of layer ``number``, 1 to 4."""
+    width = STEM_WIDTH << (number - 1)
+    width_out = width * spec.block.expansion
+    if number == 1:
+        first = spec.block(STEM_WIDTH, width, 1, make)
+    else:
+        first = spec.block(width_out // 2, width, 2, make)
+    rest = (spec.block(width_out, width, 1, make) for _ in range(spec.repeats[number - 1] - 1))
+    return nn.Sequential(first, *rest)
+
+
 class Trunk(nn.Module):
-    """All of a ResNet but its head, (B, 3, H, W) -> (B, spec.width_out).
+    """All of a ResNet but its head.
 
     Args:
         spec: see `Spec`.
@@ -153,21 +167,15 @@ class Trunk(nn.Module):
         self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        width_in = STEM_WIDTH
-        for number, repeats in enumerate(spec.repeats, start=1):
-            width = STEM_WIDTH << number - 1
-            strides = (1 if number == 1 else 2, *(1,) * (repeats - 1))
-            blocks: list[nn.Module] = []
-            for stride in strides:
-                blocks.append(spec.block(width_in, width, stride, make))
-                width_in = width * spec.block.expansion
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+        self.layer1 = stage(spec, 1, make)
+        self.layer2 = stage(spec, 2, make)
+        self.layer3 = stage(spec, 3, make)
+        self.layer4 = stage(spec, 4, make)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, width out)."""
+        """(B, 3, H, W) -> (B, spec.width_out)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for number in range(1, 5):
-            x = self.get_submodule(f"layer{number}")(x)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return x.mean((2, 3))
 
 
