@@ -1,83 +1,119 @@
-"""MobileNetV2 and V3 against torchvision's key lists and counts, and against plain arithmetic."""
+"""MobileNetV2 and V3 against torchvision's keys, layers, counts, outputs, and plain arithmetic."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from edgekit.errors import CheckpointError, UnknownNameError, UsageError
 from edgekit.models.checkpoint import build_network, load_strict
 from edgekit.models.mobilenetv2 import ROWS, WIDTHS, InvertedResidual, build_mobilenetv2
-from edgekit.models.mobilenetv3 import SPECS, Block, SqueezeExcite, build_mobilenetv3
+from edgekit.models.mobilenetv3 import (
+    SPECS,
+    Block,
+    MobileNetV3,
+    SqueezeExcite,
+    build_mobilenetv3,
+)
 from edgekit.models.sizes import divisible_width
 from edgekit.models.zoo import get_variant
-from tests.models import fill_rule
+from tests.models import backbones, fill_rule
+from tests.models.backbones import State, convolve, gate_of, linear, norm, pool, tensorflow_pads
 
-DATA = Path(__file__).parents[1] / "data" / "mobilenet"
-BUILDERS = {
-    "torchvision_mobilenet_v2": lambda **sizes: build_mobilenetv2("x1.0", **sizes),
-    "torchvision_mobilenet_v3_small": lambda **sizes: build_mobilenetv3("small", **sizes),
+V2, V3 = build_mobilenetv2, build_mobilenetv3
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], str]] = {
+    "mobilenet_v2": (V2, "x1.0"),
+    "mobilenet_v3_small": (V3, "small"),
+    "mobilenet_v3_large": (V3, "large"),
 }
-SIZE = 97  # odd, so that where the padding is makes a difference
-LENGTHS = {"torchvision_mobilenet_v2": 314, "torchvision_mobilenet_v3_small": 244}
+ENTRIES = {"mobilenet_v2": 314, "mobilenet_v3_small": 244, "mobilenet_v3_large": 312}
+# At 64 each convolution with stride 2 sees an even map, at 75 an odd, even, odd, even, odd one.
+SIZES = (64, 75)
+
+# ---------------------------------------------------------------------------
+# Keys and counts
+# ---------------------------------------------------------------------------
 
 
-def facts(name: str) -> dict[str, Any]:
-    return dict(json.loads((DATA / f"{name}.json").read_text()))
+def test_all_specs_are_covered() -> None:
+    assert list(WIDTHS) == ["x0.35", "x0.5", "x0.75", "x1.0"]
+    assert list(SPECS) == list(FUNCTIONS)
 
 
-def filled(name: str) -> nn.Module:
-    """The network with a checkpoint in torchvision's format, every value by rule."""
-    known = facts(name)
-    state = {
-        entry["key"]: torch.from_numpy(
-            fill_rule.fill(entry["key"], entry["shape"], known["fill_gains"])
-        )
-        for entry in known["state_dict"]
-    }
-    network = BUILDERS[name]()
-    assert load_strict(network, state, "checkpoint.pth") == ()
-    return network.double().eval()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_keys_shapes_types_and_counts_are_torchvisions(name: str) -> None:
+    build, config = NETWORKS[name]
+    network, known = backbones.unfilled(build, config), backbones.facts(name)
+    official = backbones.official_entries(name)
+    assert len(official) == ENTRIES[name]
+    assert backbones.entries(network) == official
+    assert backbones.params(network) == known["params"]
+    if "macs_224" in known:  # nobody counted V2's with the same counter
+        assert backbones.macs(network, 224) == known["macs_224"]
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_keys_shapes_and_types_are_torchvisions_in_their_order(name: str) -> None:
-    known = facts(name)
-    official = [(e["key"], e["shape"], f"torch.{e['dtype']}") for e in known["state_dict"]]
-    assert len(official) == LENGTHS[name]
-    network = BUILDERS[name]()
-    own = [(key, list(t.shape), str(t.dtype)) for key, t in network.state_dict().items()]
-    assert own == official
-    assert sum(p.numel() for p in network.parameters()) == known["params"]
+@pytest.mark.parametrize("config", ["x0.35", "x0.5", "x0.75"])
+def test_narrower_networks_have_the_same_keys(config: str) -> None:
+    keys = list(backbones.facts("mobilenet_v2")["keys"])
+    assert list(backbones.unfilled(V2, config).state_dict()) == keys
+
+
+def test_flavours_differ_in_no_shape() -> None:
+    for config in SPECS:
+        size = config.partition("-")[0]
+        network = backbones.unfilled(V3, config)
+        assert backbones.entries(network) == backbones.official_entries(f"mobilenet_v3_{size}")
+
+
+def test_layers_are_torchvisions_in_their_order() -> None:
+    official = backbones.official_layers("mobilenet_v3_large")
+    assert len(official) == 64
+    assert backbones.layers(backbones.unfilled(V3, "large"), 224) == official
+
+
+def test_the_head_of_seed_has_the_known_counts() -> None:
+    known = backbones.facts("mobilenet_v3_large")["seed"]
+    network = backbones.unfilled(V3, "large-seed", num_classes=128, head="projection")
+    assert backbones.params(network) == known["params_with_seed_mlp"]
+    head = network.get_submodule("classifier.3")
+    assert backbones.params(network) - backbones.params(head) == known["params_without_fc"]
+    plain = backbones.unfilled(V3, "large-seed", num_classes=128)
+    assert backbones.macs(plain, 224) == known["macs_224_with_linear128"]
 
 
 def test_the_row_of_v3_small_has_the_known_counts() -> None:
-    known, row = facts("torchvision_mobilenet_v3_small"), get_variant("mobilenetv3-small")
+    known, row = backbones.facts("mobilenet_v3_small"), get_variant("mobilenetv3-small")
     assert (row.params, row.macs) == (known["params"], known["macs_224"])
 
 
-# The same functions once more, from the state dict alone, with torch's primitives.
+@pytest.mark.parametrize(
+    ("config", "eps", "momentum"),
+    [
+        ("small", 1e-3, 0.01),
+        ("small-timm", 1e-5, 0.1),
+        ("small-tf", 1e-3, 0.01),
+        ("large", 1e-3, 0.01),
+        ("large-timm", 1e-5, 0.1),
+        ("large-tf", 1e-3, 0.01),
+        ("large-seed", 1e-5, 0.1),
+    ],
+)
+def test_norms_are_those_of_the_flavour(config: str, eps: float, momentum: float) -> None:
+    norms = [m for m in backbones.unfilled(V3, config).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(eps, momentum)}
 
 
-def norm(x: Tensor, state: dict[str, Tensor], key: str, eps: float) -> Tensor:
-    mean, variance = state[f"{key}.running_mean"], state[f"{key}.running_var"]
-    weight, bias = state[f"{key}.weight"], state[f"{key}.bias"]
-    return functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
+# ---------------------------------------------------------------------------
+# Outputs: the same functions once more, from the state dict alone, with torch's primitives
+# ---------------------------------------------------------------------------
 
 
-def convolve(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Depthwise where the weight has one input channel; padding on both sides."""
-    groups = x.shape[1] if weight.shape[1] == 1 and x.shape[1] > 1 else 1
-    return functional.conv2d(x, weight, None, stride, weight.shape[-1] // 2, 1, groups)
-
-
-def plain_v2(x: Tensor, state: dict[str, Tensor]) -> Tensor:
+def plain_v2(x: Tensor, state: State) -> Tensor:
     strides = [row.stride if i == 0 else 1 for row in ROWS for i in range(row.repeats)]
 
     def unit(x: Tensor, conv: str, bn: str, stride: int = 1, *, linear: bool = False) -> Tensor:
@@ -93,71 +129,143 @@ def plain_v2(x: Tensor, state: dict[str, Tensor]) -> Tensor:
         y = unit(y, f"{key}.{depthwise}.0", f"{key}.{depthwise}.1", stride)
         y = unit(y, f"{key}.{depthwise + 1}", f"{key}.{depthwise + 2}", linear=True)
         x = x + y if y.shape == x.shape else y
-    x = unit(x, "features.18.0", "features.18.1")
-    pooled = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-    return functional.linear(pooled, state["classifier.1.weight"], state["classifier.1.bias"])
+    return linear(pool(unit(x, "features.18.0", "features.18.1")), state, "classifier.1")
 
 
-# (stride, h-swish) of features.1 to 11, as torchvision's configuration has them.
-V3_BLOCKS = ((2, 0), (2, 0), (1, 0), (2, 1), (1, 1), (1, 1), (1, 1), (1, 1), (2, 1), (1, 1), (1, 1))
+# Blocks from features.1 on, as the paper's tables have them: stride, and R for ReLU or H for
+# h-swish.
+PAPER = {
+    "small": "2R 2R 1R 2H 1H 1H 1H 1H 2H 1H 1H",
+    "large": "1R 2R 1R 2R 1R 1R 2H 1H 1H 1H 1H 1H 2H 1H 1H",
+}
+# (eps, padding as in TensorFlow, SE before the activation)
+FUNCTIONS = {
+    "small": (1e-3, False, False),
+    "small-timm": (1e-5, False, False),
+    "small-tf": (1e-3, True, False),
+    "large": (1e-3, False, False),
+    "large-timm": (1e-5, False, False),
+    "large-tf": (1e-3, True, False),
+    "large-seed": (1e-5, False, True),
+}
 
 
-def plain_v3(x: Tensor, state: dict[str, Tensor]) -> Tensor:
-    def unit(x: Tensor, key: str, act: Any, stride: int = 1) -> Tensor:
-        y = convolve(x, state[f"{key}.0.weight"], stride)
-        return act(norm(y, state, f"{key}.1", 1e-3))
+def plain_v3(config: str) -> Callable[[Tensor, State], Tensor]:
+    eps, tensorflow, gate_first = FUNCTIONS[config]
+    paper = PAPER[config.partition("-")[0]].split()
 
-    def gate(x: Tensor, key: str) -> Tensor:
-        pooled = functional.adaptive_avg_pool2d(x, 1)
-        hidden = functional.conv2d(pooled, state[f"{key}.fc1.weight"], state[f"{key}.fc1.bias"])
-        y = functional.conv2d(hidden.relu(), state[f"{key}.fc2.weight"], state[f"{key}.fc2.bias"])
-        return x * ((y + 3).clamp(0, 6) / 6)
+    def hard_sigmoid(x: Tensor) -> Tensor:
+        return (x + 3).clamp(0, 6) / 6
 
-    x = unit(x, "features.0", functional.hardswish, 2)
-    for number, (stride, swish) in enumerate(V3_BLOCKS, start=1):
-        act = functional.hardswish if swish else torch.relu
-        key, layer, y = f"features.{number}.block", 0, x
-        if state[f"{key}.0.0.weight"].shape[1] != 1:  # there is an expanding 1x1
-            y, layer = unit(y, f"{key}.0", act), 1
-        y = unit(y, f"{key}.{layer}", act, stride)
-        if f"{key}.{layer + 1}.fc1.weight" in state:  # SE comes after the activation
-            y, layer = gate(y, f"{key}.{layer + 1}"), layer + 1
-        y = unit(y, f"{key}.{layer + 1}", lambda t: t)
-        x = x + y if y.shape == x.shape else y
-    x = unit(x, "features.12", functional.hardswish)
-    y = functional.adaptive_avg_pool2d(x, 1).flatten(1)
-    y = functional.linear(y, state["classifier.0.weight"], state["classifier.0.bias"])
-    y = functional.hardswish(y)
-    return functional.linear(y, state["classifier.3.weight"], state["classifier.3.bias"])
+    def swish(x: Tensor) -> Tensor:
+        return x * hard_sigmoid(x)
+
+    def unit(x: Tensor, state: State, key: str, stride: int = 1) -> Tensor:
+        weight = state[f"{key}.0.weight"]
+        pads = tensorflow_pads(x, weight.shape[-1], stride) if tensorflow else None
+        return norm(convolve(x, weight, stride, pads), state, f"{key}.1", eps)
+
+    def block(x: Tensor, state: State, key: str, stride: int, act: Any) -> Tensor:
+        layer, y = 0, x
+        expands = state[f"{key}.0.0.weight"].shape[1] != 1
+        if expands:
+            y, layer = act(unit(y, state, f"{key}.0")), 1
+        y = unit(y, state, f"{key}.{layer}", stride)
+        gated = f"{key}.{layer + 1}.fc1.weight" in state
+        if not (gated and expands and gate_first):
+            y = act(y)
+        if gated:
+            layer += 1
+            y = gate_of(y, state, f"{key}.{layer}", torch.relu, hard_sigmoid)
+            y = act(y) if expands and gate_first else y
+        y = unit(y, state, f"{key}.{layer + 1}")
+        return x + y if y.shape == x.shape else y
+
+    def network(x: Tensor, state: State) -> Tensor:
+        x = swish(unit(x, state, "features.0", 2))
+        for number, step in enumerate(paper, start=1):
+            act = {"R": torch.relu, "H": swish}[step[1]]
+            x = block(x, state, f"features.{number}.block", int(step[0]), act)
+        x = swish(unit(x, state, f"features.{len(paper) + 1}"))
+        return linear(swish(linear(pool(x), state, "classifier.0")), state, "classifier.3")
+
+    return network
 
 
-PLAIN = {"torchvision_mobilenet_v2": plain_v2, "torchvision_mobilenet_v3_small": plain_v3}
+@pytest.fixture(scope="module", params=FUNCTIONS)
+def flavour(request: Any) -> tuple[str, nn.Module]:
+    return request.param, backbones.fill(V3(request.param))
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_it_computes_what_plain_arithmetic_on_the_checkpoint_does(name: str) -> None:
-    network, x = filled(name), fill_rule.images(2, SIZE).double()
-    with torch.no_grad():
-        logits, wanted = network(x), PLAIN[name](x, dict(network.state_dict()))
-    assert float(wanted.std()) > 0.1
-    assert float((logits - wanted).abs().max()) <= 1e-9
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("config", WIDTHS)
+def test_v2_computes_what_plain_arithmetic_on_the_checkpoint_does(config: str, size: int) -> None:
+    network = backbones.fill(V2(config), {**backbones.GAINS, "conv": 1.0})
+    assert backbones.error_against_plain(network, plain_v2, size) <= 1e-9
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_v3_computes_what_plain_arithmetic_on_the_checkpoint_does(
+    size: int, flavour: tuple[str, nn.Module]
+) -> None:
+    config, network = flavour
+    assert backbones.error_against_plain(network, plain_v3(config), size) <= 1e-9
+
+
+def test_that_comparison_tells_flavours_apart(flavour: tuple[str, nn.Module]) -> None:
+    config, network = flavour
+    size = config.partition("-")[0]
+    others = [other for other in FUNCTIONS if other.startswith(size) and other != config]
+    assert len(others) == (2 if size == "small" else 3)
+    for other in others:
+        assert backbones.error_against_plain(network, plain_v3(other), 64) > 1e-4, other
+
+
+@pytest.mark.parametrize(
+    "change", [{"norm_eps": 1e-4}, {"padding": "same"}, {"gate_first": True}], ids=str
+)
+@pytest.mark.parametrize("config", ["small", "large"])
+def test_that_comparison_sees_each_setting(config: str, change: dict[str, Any]) -> None:
+    spec = SPECS[config]
+    network = MobileNetV3(replace(spec, flavour=replace(spec.flavour, **change)), 1000)
+    assert backbones.error_against_plain(backbones.fill(network), plain_v3(config), 64) > 1e-4
+
+
+def test_paddings_agree_where_every_map_that_is_halved_is_odd() -> None:
+    network = backbones.fill(V3("small-tf"))
+    assert backbones.error_against_plain(network, plain_v3("small"), 97) <= 1e-9
+
+
+def test_the_first_gate_of_small_comes_last_even_if_gates_come_first() -> None:
+    spec = SPECS["small"]
+    seeds = MobileNetV3(replace(spec, flavour=replace(spec.flavour, gate_first=True)), 10)
+    gates = [m for m in seeds.modules() if isinstance(m, SqueezeExcite)]
+    assert [type(gate.after) for gate in gates] == [nn.Identity] + [nn.Hardswish] * 8
+
+
+def test_logits_of_v3_large_equal_torchvisions_in_double() -> None:
+    gains = backbones.facts("mobilenet_v3_large")["fill_gains"]
+    network = backbones.fill(V3("large"), gains)
+    assert backbones.error_against_official(network, "mobilenet_v3_large") <= 1e-9
 
 
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        (nn.BatchNorm2d, lambda norm: setattr(norm, "eps", 1e-5 if norm.eps == 1e-3 else 1e-3)),
+        (nn.BatchNorm2d, lambda norm: setattr(norm, "eps", 1e-3)),
         (nn.Conv2d, lambda conv: setattr(conv, "padding", (0, 0))),
+        (nn.ReLU6, lambda relu: setattr(relu, "max_val", 1e9)),
     ],
 )
-@pytest.mark.parametrize("name", BUILDERS)
-def test_that_comparison_sees_another_flavour(name: str, kind: Any, change: Any) -> None:
-    network, x = filled(name), fill_rule.images(1, SIZE).double()
-    wanted = PLAIN[name](x, dict(network.state_dict()))
-    last = [m for m in network.modules() if isinstance(m, kind)]
-    change(next(m for m in last if getattr(m, "kernel_size", (3, 3)) != (1, 1)))
-    with torch.no_grad():
-        assert float((network(x) - wanted).abs().max()) > 1e-6
+def test_the_comparison_of_v2_sees_another_setting(kind: Any, change: Any) -> None:
+    network = backbones.fill(V2("x0.35"), {**backbones.GAINS, "conv": 1.0})
+    change(next(m for m in network.modules() if isinstance(m, kind)))
+    assert backbones.error_against_plain(network, plain_v2, 64) > 1e-6
+
+
+# ---------------------------------------------------------------------------
+# Structure
+# ---------------------------------------------------------------------------
 
 
 def test_blocks_skip_and_expand_where_they_should() -> None:
@@ -167,16 +275,23 @@ def test_blocks_skip_and_expand_where_they_should() -> None:
     assert [i for i, block in enumerate(v3, start=1) if block.skip] == [3, 5, 6, 8, 10, 11]
     gates = [m for m in build_mobilenetv3("small").modules() if isinstance(m, SqueezeExcite)]
     assert [gate.fc1.out_channels for gate in gates] == [8, 24, 64, 64, 32, 40, 72, 144, 144]
+    large = [m for m in build_mobilenetv3("large").modules() if isinstance(m, Block)]
+    assert [i for i, block in enumerate(large, start=1) if block.skip] == [
+        1, 3, 5, 6, 8, 9, 10, 12, 14, 15,
+    ]  # fmt: skip
 
 
-def test_half_as_wide_keeps_the_last_width() -> None:
+@pytest.mark.parametrize(
+    ("config", "stem"), [("x0.35", 16), ("x0.5", 16), ("x0.75", 24), ("x1.0", 32)]
+)
+def test_narrower_networks_keep_the_last_width(config: str, stem: int) -> None:
     widths = [
         module.out_channels
-        for module in build_mobilenetv2("x0.5").features
+        for module in build_mobilenetv2(config).features
         for module in list(module.modules())[-3:]
         if isinstance(module, nn.Conv2d)
     ]
-    assert widths[0] == 16
+    assert widths[0] == stem
     assert widths[-1] == 1280
 
 
@@ -207,9 +322,24 @@ def test_impossible_sizes_and_names_are_refused(build: Any) -> None:
         build("tiny")
 
 
-@pytest.mark.parametrize("build", [build_mobilenetv2, build_mobilenetv3])
-def test_it_trains(build: Any) -> None:
-    config = next(iter(WIDTHS if build is build_mobilenetv2 else SPECS))
-    network = build(config, num_classes=3).train()
+@pytest.mark.parametrize(
+    ("build", "config", "head"),
+    [
+        (build_mobilenetv2, "x0.35", "linear"),
+        (build_mobilenetv2, "x0.35", "projection"),
+        (build_mobilenetv3, "small", "linear"),
+        (build_mobilenetv3, "small-tf", "linear"),
+        (build_mobilenetv3, "large-seed", "projection"),
+    ],
+)
+def test_it_trains(build: Any, config: str, head: str) -> None:
+    network = build(config, num_classes=3, head=head).train()
     network(fill_rule.images(2, 32)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("config", "pads"), [("small-tf", 5), ("large-seed", 0)])
+def test_the_graph_moves_no_feature_map(config: str, pads: int) -> None:
+    names = backbones.operators(build_mobilenetv3(config), 64)
+    assert backbones.moving(names) == []
+    assert sum("pad" in name for name in names) == pads
