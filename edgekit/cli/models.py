@@ -10,18 +10,26 @@ from edgekit.cli.console import Console, count_text
 from edgekit.models.zoo import Variant, list_models
 
 _COUNTS = (
-    "MACs of convolution and linear layers; MAdds adds the multiplies of dynamic coefficients and "
-    "feature maps, as MicroNet's authors count; FLOPs = MACs + MAdds. One image, size as published."
+    "MACs of convolution, linear and matmul layers; MAdds adds the multiplies of dynamic "
+    "coefficients and feature maps, as MicroNet's authors count; FLOPs = MACs + MAdds. One image, "
+    "size as published."
+)
+_NAMES = (
+    "The backbones are torchvision's; the end of a name says whose else: timm, tf (timm's ports of "
+    "TensorFlow's weights), seed (linear probes of embeddings, not classifiers)."
 )
 
-_TOP1 = ("top-1",)
-_SIZE = ("MAdds", "FLOPs (multiply-adds)", "MACs")
+_TOP1 = ("top-1", "top-1, linear probe")
+_SIZE = ("MAdds", "FLOPs (multiply-adds)", "MACs", "FLOPs")
 _SHOWN = (*_TOP1, *_SIZE)
+_MOST_IDS = 6  # of rows that share a note, before their names drown it
+
+_HEADERS = ("model", "params", "MACs", "MAdds", "top-1", "published size", "weights")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
-    parser.add_argument("--family", help="only this family, e.g. micronet")
+    parser.add_argument("--family", help="only this family, with its notes, e.g. dcd")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
@@ -29,15 +37,15 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     variants = list_models(arguments.family)
     console.document([_document(variant) for variant in variants])
     sources = _sources(variants)
-    console.table(
-        ("model", "params", "MACs", "MAdds", "top-1", "published size", "network", "weights"),
-        [_row(variant, sources) for variant in variants],
-    )
+    console.table(_HEADERS, list(_rows(variants, sources)))
     console.print()
     console.paragraph(_COUNTS)
+    if arguments.family is None:
+        console.paragraph(_NAMES)
     for number, source in enumerate(sources, start=1):
         console.paragraph(f"[{number}] {source}")
-    notes = tuple(_notes(variants) if console.verbose else _short_notes(variants))
+    everything = console.verbose or arguments.family is not None
+    notes = tuple(_notes(variants) if everything else _short_notes(variants))
     if notes:
         console.print()
     for note in notes:
@@ -49,24 +57,50 @@ def _document(variant: Variant) -> dict[str, object]:
     return {**dataclasses.asdict(variant), "madds": variant.madds, "flops": variant.flops}
 
 
+# ---------------------------------------------------------------------------
+# The table
+# ---------------------------------------------------------------------------
+
+
+def _rows(variants: Sequence[Variant], sources: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """One a variant; of several families each has its name above it."""
+    families = list(dict.fromkeys(variant.family for variant in variants))
+    blank = ("",) * len(_HEADERS)
+    for family in families:
+        if len(families) > 1:
+            yield blank
+            yield (family, *blank[1:])
+        yield from (_row(variant, sources) for variant in variants if variant.family == family)
+
+
 def _row(variant: Variant, sources: Sequence[str]) -> tuple[str, ...]:
     return (
         variant.id,
-        count_text(variant.params),
-        count_text(variant.macs),
-        count_text(variant.madds),
-        _published(variant, _TOP1, sources),
-        _published(variant, _SIZE, sources),
-        "approximate" if variant.approximate else variant.flavour or "official",
-        "released" if variant.weights else "none",
+        _count(variant.params),
+        _count(variant.macs),
+        _count(variant.madds),
+        _published(variant, _TOP1, sources) or "not found",
+        _published(variant, _SIZE, sources) or "-",
+        _weights(variant),
     )
+
+
+def _count(count: int) -> str:
+    return f"{count / 1e9:.2f} G" if count >= 10**9 else count_text(count)
 
 
 def _published(variant: Variant, metrics: Sequence[str], sources: Sequence[str]) -> str:
     for figure in variant.published:
         if figure.metric in metrics:
             return f"{figure.value} [{sources.index(figure.source) + 1}]"
-    return "-"
+    return ""
+
+
+def _weights(variant: Variant) -> str:
+    """Whether edgekit fetches them, or a user must, or there are none."""
+    if variant.weights is None:
+        return "approximate" if variant.approximate else "none"
+    return "released" if variant.weights.url else "by hand"
 
 
 def _sources(variants: Sequence[Variant]) -> list[str]:
@@ -75,21 +109,44 @@ def _sources(variants: Sequence[Variant]) -> list[str]:
     return list(dict.fromkeys(figure.source for figure in shown if figure.metric in _SHOWN))
 
 
+# ---------------------------------------------------------------------------
+# Below the table
+# ---------------------------------------------------------------------------
+
+
 def _short_notes(variants: Sequence[Variant]) -> Iterator[str]:
-    """One line a row that is guessed; the whole story is told with -v and in --json."""
-    guessed = [variant for variant in variants if variant.approximate]
-    for variant in guessed:
-        yield f"{variant.id}: {variant.notes[0]}"
-    if guessed:
-        yield "approximate: the code behind it was never published; edgekit models -v has the rest."
+    """One line a row that is guessed; the whole story is told by family, with -v and in --json."""
+    for variant in variants:
+        if variant.approximate:
+            yield f"{variant.id}: {variant.notes[0]}"
+    yield (
+        "approximate: the code behind it was never published. by hand: weights that edgekit cannot "
+        "fetch. edgekit models --family NAME has notes and licences, -v those of all."
+    )
 
 
 def _notes(variants: Sequence[Variant]) -> Iterator[str]:
     """What the rows say of themselves; a sentence that several rows share stands once."""
     shared: dict[str, list[str]] = {}
     for variant in variants:
-        guessed = (f"approximate: {variant.approximate}.",) if variant.approximate else ()
-        for note in (*guessed, *variant.notes):
+        for note in _notes_of(variant):
             shared.setdefault(note, []).append(variant.id)
     for note, ids in shared.items():
-        yield f"{', '.join(ids)}: {note}"
+        yield f"{_whose(ids, len(variants))}: {note}"
+
+
+def _whose(ids: Sequence[str], shown: int) -> str:
+    """The rows that a note is of; --json has every one of them."""
+    if len(ids) == shown > 1:
+        return "all"
+    return ", ".join(ids) if len(ids) <= _MOST_IDS else f"{ids[0]} and {len(ids) - 1} more"
+
+
+def _notes_of(variant: Variant) -> Iterator[str]:
+    if variant.approximate:
+        yield f"approximate: {variant.approximate}."
+    yield from variant.notes
+    if variant.weights is not None:
+        if variant.weights.where:
+            yield f"weights: {variant.weights.where}."
+        yield f"licence of the weights: {variant.weights.licence}."

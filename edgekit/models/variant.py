@@ -34,7 +34,7 @@ class Weights:
     Attributes:
         url: where the authors put it, or "" where no address can be fetched from.
         sha256: what it must hash to, or None where nobody published that.
-        bytes_cap: a download is given up beyond this many bytes.
+        bytes_cap: a download is given up beyond this many bytes; 0 without ``url``.
         licence: of the weights, as far as the authors say.
         source: who released it, and which version of it.
         sha256_prefix: the first hexadecimal digits of the hash, where only those are published.

@@ -6,12 +6,14 @@ What a row says is in `edgekit.models.variant`, the rows themselves are in `edge
 from __future__ import annotations
 
 from edgekit.errors import UnknownNameError
-from edgekit.models.rows import micronet, mobilenet
+from edgekit.models.rows import dcd, efficientnet, micronet, mobilenet, resnet
 from edgekit.models.variant import Published, Variant, Weights
 
 __all__ = ["VARIANTS", "Published", "Variant", "Weights", "get_variant", "list_models"]
 
-VARIANTS: dict[str, Variant] = {row.id: row for row in (*micronet.ROWS, *mobilenet.ROWS)}
+_FAMILIES = (micronet, dcd, mobilenet, efficientnet, resnet)
+
+VARIANTS: dict[str, Variant] = {row.id: row for family in _FAMILIES for row in family.ROWS}
 
 
 def get_variant(model_id: str) -> Variant:

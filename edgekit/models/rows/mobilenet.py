@@ -2,62 +2,205 @@
 
 from __future__ import annotations
 
+from edgekit.models.rows.released import (
+    INCEPTION,
+    SEED_EMBEDDING,
+    SEED_README,
+    SLIM,
+    Figures,
+    Release,
+    seed,
+    timm,
+    torchvision,
+    unreleased,
+    with_more,
+)
 from edgekit.models.variant import Published, Variant
 
-_SLIM = (
-    "README of research/slim/nets/mobilenet in github.com/tensorflow/models, of TensorFlow's own"
-)
-_NOT_SLIM = (
-    "The network is torchvision's, the published figures are of TensorFlow's own, which pads at "
-    "the end{more}."
-)
+_HEADS = ("linear", "projection")
+
+# ---------------------------------------------------------------------------
+# MobileNetV2, as torchvision defines it
+# ---------------------------------------------------------------------------
+
+_NOT_SLIM = "The network is torchvision's, {what} of TensorFlow's own, which pads at the end."
 _OWN_FILE = "edgekit knows no address of weights; a checkpoint with torchvision's names loads."
 
-ROWS: tuple[Variant, ...] = (
-    Variant(
-        id="mobilenetv2-x0.5",
+
+def _slim(top1: str, top5: str, macs: str, params: str) -> tuple[Published, ...]:
+    return (
+        Published("top-1", f"{top1} %", SLIM),
+        Published("top-5", f"{top5} %", SLIM),
+        Published("MACs", f"{macs} M", SLIM),
+        Published("params", f"{params} M", SLIM),
+    )
+
+
+def _slim_at_96(top1: str, macs: str) -> tuple[Published, ...]:
+    return (
+        Published("top-1 at 96 pixels", f"{top1} %", SLIM),
+        Published("MACs at 96 pixels", f"{macs} M", SLIM),
+    )
+
+
+def _v2(width: str, title: str, params: int, macs: int, release: Release, *notes: str) -> Variant:
+    return Variant(
+        id=f"mobilenetv2-{width}",
         family="mobilenetv2",
         task="classification",
-        title="MobileNetV2, half as wide (CVPR 2018)",
+        title=title,
         build="edgekit.models.mobilenetv2:build_mobilenetv2",
-        config="x0.5",
+        config=width,
         num_classes=1000,
         image_size=224,
-        params=1_968_680,
-        macs=97_131_840,
+        params=params,
+        macs=macs,
         elementwise_multiplies=0,
         labels="imagenet-1k",
-        published=(
-            Published("top-1", "65.4 %", _SLIM),
-            Published("MACs", "97 M", _SLIM),
-            Published("params", "1.95 M", _SLIM),
-            Published("top-1 at 96 pixels", "51.2 %", _SLIM),
-            Published("MACs at 96 pixels", "18 M", _SLIM),
-        ),
         flavour="torchvision",
-        heads=("linear", "projection"),
-        notes=(_NOT_SLIM.format(more=""), _OWN_FILE),
+        notes=notes,
+        heads=_HEADS,
+        **release,
+    )
+
+
+_V2_NOTES = (_NOT_SLIM.format(what="the published figures are"), _OWN_FILE)
+
+_V2 = (
+    _v2(
+        "x0.35", "MobileNetV2, 0.35 times as wide (CVPR 2018)", 1_677_128, 59_285_808,
+        unreleased(*_slim("60.3", "82.9", "59", "1.66"), *_slim_at_96("45.5", "11")),
+        *_V2_NOTES,
     ),
-    Variant(
-        id="mobilenetv3-small",
-        family="mobilenetv3",
-        task="classification",
-        title="MobileNetV3-small (ICCV 2019)",
-        build="edgekit.models.mobilenetv3:build_mobilenetv3",
-        config="small",
-        num_classes=1000,
-        image_size=224,
-        params=2_542_856,
-        macs=56_510_400,
-        elementwise_multiplies=285_376,
-        labels="imagenet-1k",
-        published=(
-            Published("top-1", "67.5 %", _SLIM),
-            Published("MACs", "66 M", _SLIM),
-            Published("params", "2.9 M", _SLIM),
+    _v2(
+        "x0.5", "MobileNetV2, half as wide (CVPR 2018)", 1_968_680, 97_131_840,
+        unreleased(*_slim("65.4", "86.4", "97", "1.95"), *_slim_at_96("51.2", "18")),
+        *_V2_NOTES,
+    ),
+    _v2(
+        "x0.75", "MobileNetV2, 0.75 times as wide (CVPR 2018)", 2_636_424, 209_069_792,
+        unreleased(*_slim("69.8", "89.6", "209", "2.61"), *_slim_at_96("58.8", "39")),
+        *_V2_NOTES,
+    ),
+    _v2(
+        "x1.0", "MobileNetV2 (CVPR 2018)", 3_504_872, 300_774_272,
+        with_more(
+            torchvision(
+                "mobilenet_v2-7ebf99e0.pth", "IMAGENET1K_V2",
+                Figures("72.154 %", "90.822 %", "3,504,872", ("FLOPs", "0.301 G")),
+                resize=232,
+            ),
+            *_slim_at_96("60.3", "56"),
         ),
-        flavour="torchvision",
-        heads=("linear", "projection"),
-        notes=(_NOT_SLIM.format(more=" and is larger"), _OWN_FILE),
+        _NOT_SLIM.format(what="the figures at 96 pixels are"),
     ),
+)  # fmt: skip
+
+# ---------------------------------------------------------------------------
+# MobileNetV3, as torchvision, timm and SEED define it
+# ---------------------------------------------------------------------------
+
+_SMALLER = (
+    "Its authors' README says 66 M MACs and 2.9 M parameters; the network that timm ported from "
+    "their checkpoint has fewer of both."
 )
+
+
+def _v3(
+    size: str, flavour: str, counts: tuple[int, int, int], release: Release, *notes: str
+) -> Variant:
+    """A row of ``flavour``; ``counts`` are parameters, MACs and element-wise multiplies."""
+    config = size if flavour == "torchvision" else f"{size}-{flavour}"
+    params, macs, multiplies = counts
+    embeds = flavour == "seed"
+    return Variant(
+        id=f"mobilenetv3-{config}",
+        family="mobilenetv3",
+        task="embedding" if embeds else "classification",
+        title=f"MobileNetV3-{size} (ICCV 2019)",
+        build="edgekit.models.mobilenetv3:build_mobilenetv3",
+        config=config,
+        num_classes=128 if embeds else 1000,
+        image_size=224,
+        params=params,
+        macs=macs,
+        elementwise_multiplies=multiplies,
+        labels="" if embeds else "imagenet-1k",
+        flavour=flavour,
+        notes=notes,
+        head="projection" if embeds else "linear",
+        heads=_HEADS,
+        **release,
+    )
+
+
+_SMALL = (2_542_856, 56_510_400, 285_376)
+_LARGE = (5_483_032, 216_589_760, 597_408)
+_LARGE_PROJECTING = (6_005_680, 217_112_000, 597_408)
+
+_V3 = (
+    _v3(
+        "small", "torchvision", _SMALL,
+        torchvision(
+            "mobilenet_v3_small-047dcff4.pth", "IMAGENET1K_V1",
+            Figures("67.668 %", "87.402 %", "2,542,856", ("FLOPs", "0.057 G")),
+        ),
+    ),
+    _v3(
+        "small", "timm", _SMALL,
+        timm(
+            "mobilenetv3_small_100.lamb_in1k",
+            Figures("67.656 %", "87.636 %", "2.54 M", ("MACs", "0.06 G")),
+        ),
+    ),
+    _v3(
+        "small", "tf", _SMALL,
+        with_more(
+            timm(
+                "tf_mobilenetv3_small_100.in1k",
+                Figures("67.918 %", "87.674 %", "2.54 M", ("MACs", "66 M")),
+                interpolation="bilinear", mean=INCEPTION, std=INCEPTION, of_size=SLIM,
+            ),
+            Published("top-1 of its authors", "67.5 %", SLIM),
+        ),
+        _SMALLER,
+    ),
+    _v3(
+        "large", "torchvision", _LARGE,
+        torchvision(
+            "mobilenet_v3_large-5c1a4163.pth", "IMAGENET1K_V2",
+            Figures("75.274 %", "92.566 %", "5,483,032", ("FLOPs", "0.217 G")),
+            resize=232,
+        ),
+    ),
+    _v3(
+        "large", "timm", _LARGE,
+        timm(
+            "mobilenetv3_large_100.ra_in1k",
+            Figures("75.766 %", "92.538 %", "5.48 M", ("MACs", "0.23 G")),
+        ),
+    ),
+    _v3(
+        "large", "tf", _LARGE,
+        with_more(
+            timm(
+                "tf_mobilenetv3_large_100.in1k",
+                Figures("75.516 %", "92.594 %", "5.48 M", ("MACs", "217 M")),
+                interpolation="bilinear", mean=INCEPTION, std=INCEPTION, of_size=SLIM,
+            ),
+            Published("top-1 of its authors", "75.2 %", SLIM),
+        ),
+    ),
+    _v3(
+        "large", "seed", _LARGE_PROJECTING,
+        seed(
+            "mobilenetv3_large_distill-moco-v2-checkpoint_0199.pth.tar",
+            Published("top-1, linear probe", "68.2 %", SEED_README),
+        ),
+        SEED_EMBEDDING,
+        "The 68.2 % are of the student of SwAV's ResNet-50 x2, which was not released. The file "
+        "that was is the student of MoCo-v2's ResNet-50; its accuracy was not found.",
+    ),
+)  # fmt: skip
+
+ROWS: tuple[Variant, ...] = (*_V2, *_V3)
