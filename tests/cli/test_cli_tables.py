@@ -1,6 +1,7 @@
 """``edgekit models`` and ``edgekit targets``: the tables, printed."""
 
 import json
+import re
 
 import pytest
 
@@ -15,25 +16,77 @@ def out(capsys, *arguments):
     return capsys.readouterr().out
 
 
+FAMILIES = ["micronet", "dcd", "mobilenetv2", "mobilenetv3", "efficientnet", "resnet"]
+
+
 def test_models_shows_every_row_with_all_three_counts(capsys):
     shown = out(capsys, "models")
     rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert set(VARIANTS) <= set(rows)
-    assert "1.78 M   5.31 M   6.12 M  51.4 % [1]" in rows["micronet-m1"]
-    assert "2.54 M  56.51 M  56.80 M  67.5 % [3]" in rows["mobilenetv3-small"]
-    assert rows["mobilenetv3-small"].endswith("torchvision  none")
+    assert "1.78 M    5.31 M    6.12 M  51.4 % [1]" in rows["micronet-m1"]
+    assert "2.54 M   56.51 M   56.80 M  67.668 % [5]" in rows["mobilenetv3-small"]
+    assert "60.19 M   11.51 G   11.51 G  82.284 % [4]" in rows["resnet152"]
     assert shown.rstrip().splitlines()[-1] == "next: edgekit export micronet-m0 --target x86"
+    for model_id, weights in {
+        "micronet-m0": "released",
+        "micronet-v1-m0": "approximate",
+        "dcd-resnet18": "none",
+        "dcd-resnet50": "by hand",
+        "mobilenetv3-large-seed": "by hand",
+        "efficientnet-b1-tf": "released",
+    }.items():
+        assert rows[model_id].endswith(f"  {weights}")
 
 
-def test_models_names_the_source_of_every_published_figure(capsys):
-    shown = out(capsys, "models")
+def test_models_stands_in_families_within_100_columns(capsys):
+    lines = out(capsys, "models").splitlines()
+    assert [line for line in lines if line in FAMILIES] == FAMILIES
+    for family in FAMILIES:
+        place = lines.index(family)
+        assert lines[place - 1] == ""
+        ids = [row.id for row in VARIANTS.values() if row.family == family]
+        assert [line.split()[0] for line in lines[place + 1 : place + 1 + len(ids)]] == ids
+    for verbosity in ((), ("-v",)):
+        assert max(map(len, out(capsys, "models", *verbosity).splitlines())) <= 100
+
+
+def test_models_names_the_source_of_every_figure_in_the_table(capsys):
+    shown = " ".join(out(capsys, "models").split())
     for variant in VARIANTS.values():
-        for figure in variant.published:
-            assert figure.source in shown or figure.metric == "top-1, released file"
+        sources = {
+            figure.metric: figure.source
+            for figure in variant.published
+            if figure.metric in ("top-1", "top-1, linear probe", "MAdds", "MACs", "FLOPs")
+        }
+        assert all(f"] {source}" in shown for source in sources.values())
     (issue,) = [f.source for f in VARIANTS["micronet-m0"].published if "released" in f.metric]
     assert issue not in shown  # no footnote that nothing refers to
-    for number in range(1, shown.count("\n[") + 1):
+    for number in range(1, 9):
         assert shown.count(f"[{number}]") >= 2
+    assert "[9]" not in shown
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_models_of_one_family_with_its_notes_and_licences(capsys, family):
+    shown = out(capsys, "models", "--family", family)
+    prose = " ".join(shown.split())
+    for variant in VARIANTS.values():
+        assert (f"\n{variant.id} " in shown) == (variant.family == family)
+        if variant.family == family:
+            assert all(note in prose for note in variant.notes)
+            assert variant.weights is None or variant.weights.licence in prose
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_models_says_of_dcd_what_was_not_found_and_who_may_use_it(capsys):
+    shown = out(capsys, "models", "--family", "dcd")
+    rows = [line for line in shown.splitlines() if line.startswith("dcd-") and " M " in line]
+    assert len(rows) == 13
+    assert all(re.search(r"  not found +-  ", row) for row in rows)
+    prose = " ".join(shown.split())
+    assert "all: Top-1: not found." in prose
+    assert "commercial use needs the permission of the University of California" in prose
+    assert "mv2x1.0_dcd.pth.tar, linked in the README of github.com/liyunsheng13/dcd to" in prose
 
 
 def test_models_explains_the_shift_of_names_and_what_is_guessed(capsys):

@@ -14,8 +14,13 @@ from edgekit.models.zoo import VARIANTS, Variant, get_variant
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 def test_every_row_has_a_name_for_every_class(variant: Variant) -> None:
     names = labels_of(variant)
-    assert len(names) == variant.num_classes
+    assert len(names) == (variant.num_classes if variant.task == "classification" else 0)
     assert all(name == name.strip() != "" for name in names)
+
+
+def test_numbers_of_an_embedding_have_no_names() -> None:
+    student = get_variant("efficientnet-b0-seed")
+    assert labels_of(student) == labels_of(student, 128) == labels_of(student, 7) == ()
 
 
 def test_imagenet_starts_and_ends_as_everybodys() -> None:
