@@ -23,8 +23,8 @@ from tests.models import backbones, fill_rule
 from tests.models.backbones import State, convolve, gate_of, linear, norm, pool, tensorflow_pads
 
 ENTRIES = {"b0": 360, "b1": 508}
-# At 64 each convolution with stride 2 sees an even map, at 75 an odd, even, odd, even, odd one.
-SIZES = (64, 75)
+# At 64 each convolution with stride 2 sees an even map, at 43 an odd, even, odd, even, odd one.
+SIZES = (64, 43)
 
 # ---------------------------------------------------------------------------
 # Keys and counts
@@ -46,7 +46,7 @@ def test_keys_shapes_types_and_counts_are_torchvisions(config: str) -> None:
     assert backbones.macs(network, 224) == known["macs_224"]
 
 
-@pytest.mark.parametrize("config", ["b1", "b1-tf", "b1-seed"])
+@pytest.mark.parametrize("config", ["b1", "b1-seed"])
 def test_macs_of_b1_at_its_native_size_are_the_known_ones(config: str) -> None:
     network = backbones.unfilled(build_efficientnet, config, image_size=240)
     assert backbones.macs(network, 240) == backbones.facts("efficientnet_b1")["macs_240"]
@@ -206,7 +206,7 @@ def test_that_comparison_tells_flavours_apart(flavour: tuple[str, nn.Module]) ->
     others = [other for other in FUNCTIONS if other[:2] == config[:2] and other != config]
     assert len(others) == 2
     for other in others:
-        assert error(network, other, 75) > 1e-4, other
+        assert error(network, other, 43) > 1e-4, other
 
 
 def test_seeds_b0_is_tensorflows_where_all_maps_are_even_as_at_224() -> None:
@@ -227,7 +227,7 @@ def test_seeds_b1_is_tensorflows_at_its_native_size_and_not_at_224() -> None:
 def test_that_comparison_sees_each_setting(change: dict[str, Any]) -> None:
     spec = SPECS["b0-seed"]
     network = EfficientNet(replace(spec, flavour=replace(spec.flavour, **change)), 1000)
-    assert error(backbones.fill(network), "b0-seed", 75) > 1e-4
+    assert error(backbones.fill(network), "b0-seed", 43) > 1e-4
 
 
 def test_that_comparison_sees_another_native_size() -> None:
@@ -260,14 +260,10 @@ def test_stochastic_depth_drops_whole_images_and_keeps_the_mean() -> None:
     assert drop.eval()(x) is x
 
 
-@pytest.mark.parametrize(
-    ("config", "size", "pads"),
-    [("b0-tf", 64, 5), ("b1-seed", 97, 4)],
-)
-def test_the_graph_moves_no_feature_map(config: str, size: int, pads: int) -> None:
-    names = backbones.operators(build_efficientnet(config), size)
+def test_the_graph_moves_no_feature_map() -> None:
+    names = backbones.operators(build_efficientnet("b0-tf"), 64)
     assert backbones.moving(names) == []
-    assert sum("pad" in name for name in names) == pads
+    assert sum("pad" in name for name in names) == 5
 
 
 def test_impossible_sizes_and_names_are_refused() -> None:

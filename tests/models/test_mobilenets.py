@@ -32,8 +32,8 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], str]] = {
     "mobilenet_v3_large": (V3, "large"),
 }
 ENTRIES = {"mobilenet_v2": 314, "mobilenet_v3_small": 244, "mobilenet_v3_large": 312}
-# At 64 each convolution with stride 2 sees an even map, at 75 an odd, even, odd, even, odd one.
-SIZES = (64, 75)
+# At 64 each convolution with stride 2 sees an even map, at 43 an odd, even, odd, even, odd one.
+SIZES = (64, 43)
 
 # ---------------------------------------------------------------------------
 # Keys and counts
@@ -218,7 +218,7 @@ def test_that_comparison_tells_flavours_apart(flavour: tuple[str, nn.Module]) ->
     others = [other for other in FUNCTIONS if other.startswith(size) and other != config]
     assert len(others) == (2 if size == "small" else 3)
     for other in others:
-        assert backbones.error_against_plain(network, plain_v3(other), 64) > 1e-4, other
+        assert backbones.error_against_plain(network, plain_v3(other), 43) > 1e-4, other
 
 
 @pytest.mark.parametrize(
@@ -338,8 +338,7 @@ def test_it_trains(build: Any, config: str, head: str) -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("config", "pads"), [("small-tf", 5), ("large-seed", 0)])
-def test_the_graph_moves_no_feature_map(config: str, pads: int) -> None:
-    names = backbones.operators(build_mobilenetv3(config), 64)
+def test_the_graph_moves_no_feature_map() -> None:
+    names = backbones.operators(build_mobilenetv3("large-seed"), 64)
+    assert sum("hardsigmoid" in name for name in names) == 8
     assert backbones.moving(names) == []
-    assert sum("pad" in name for name in names) == pads
