@@ -28,8 +28,8 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 class SameConv2d(nn.Conv2d):
     """Convolution with "same" padding and without bias, a square kernel and one stride.
 
-    In an exported graph of static shape the padding is a constant, even or not: the exporter
-    takes the Pad into the convolution.
+    In an exported graph of static shape the padding is a constant: the convolution's own where it
+    is even, otherwise that of one Pad before it, which can be taken into the convolution.
 
     Args:
         width_in: channels that enter.
