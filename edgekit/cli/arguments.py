@@ -80,3 +80,13 @@ def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("an empty path names nothing")
     return Path(text)
+
+
+def add_fc_squeeze(group: argparse._ArgumentGroup) -> None:
+    """The choice that networks of one id in the literature differ in; 8 is a row of its own."""
+    group.add_argument(
+        "--fc-squeeze",
+        type=positive,
+        metavar="N",
+        help="of dcd-mobilenetv2-*: 8, or 16 (default: 16)",
+    )

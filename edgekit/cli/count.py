@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.cli.arguments import named_shape, positive
+from edgekit.cli.arguments import add_fc_squeeze, named_shape, positive
 from edgekit.cli.console import Console, size_text
 from edgekit.errors import UnknownNameError, UsageError
 
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     zoo = parser.add_argument_group("a network of the zoo")
     zoo.add_argument("--num-classes", type=positive, metavar="N", help="width of your own head")
     zoo.add_argument("--imgsz", type=positive, metavar="PIXELS", help="side of the input")
+    add_fc_squeeze(zoo)
     parser.add_argument_group("your own FILE.onnx").add_argument(
         "--input-shape",
         action="append",
@@ -91,7 +92,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 def _per_layer(arguments: argparse.Namespace) -> str:
     """The same command, layer by layer."""
     words = ["edgekit", "count", arguments.subject]
-    for name in ("runtime", "num_classes", "imgsz"):
+    for name in ("runtime", "num_classes", "imgsz", "fc_squeeze"):
         value = getattr(arguments, name)
         words += [f"--{name.replace('_', '-')}", str(value)] if value else []
     for name, shape in arguments.input_shape:
@@ -110,7 +111,7 @@ def _subject(arguments: argparse.Namespace, console: Console) -> Subject:
     if not text:
         raise UsageError("an empty name counts nothing: give an id of `edgekit models` or a path")
     if text not in VARIANTS:
-        _refuse(arguments, ("imgsz", "num_classes"), "is for a network of the zoo")
+        _refuse(arguments, ("imgsz", "num_classes", "fc_squeeze"), "is for a network of the zoo")
     if text in VARIANTS or not (path.suffix == ".onnx" or _is_path(text, path)):
         return _zoo(arguments, console)
     if path.suffix == ".onnx":
@@ -151,7 +152,9 @@ def _zoo(arguments: argparse.Namespace, console: Console) -> Subject:
     _refuse(arguments, ("runtime",), "is for a bundle")
     _check_reader()
     from edgekit.export.counting import count_zoo
+    from edgekit.models.building import select_variant
 
+    variant = select_variant(variant.id, arguments.fc_squeeze)
     counted = count_zoo(
         variant.id,
         num_classes=arguments.num_classes,

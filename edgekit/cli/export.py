@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.cli.arguments import named_shape, path, positive, rgb
+from edgekit.cli.arguments import add_fc_squeeze, named_shape, path, positive, rgb
 from edgekit.cli.console import Console, count_text, size_text
 from edgekit.errors import BundleError, InputError, UsageError
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from edgekit.export.pipeline import ExportResult
 
 # Options that speak of one kind of source only, with what the parser sets when they are not given.
-_ZOO_ONLY: dict[str, object] = {"weights": None, "num_classes": None, "imgsz": None, "seed": None}
+_ZOO_ONLY: dict[str, object] = {
+    "weights": None,
+    "num_classes": None,
+    "imgsz": None,
+    "seed": None,
+    "drop_head": False,
+    "fc_squeeze": None,
+}
 _ONNX_ONLY: dict[str, object] = {"input_shape": [], "mean": None, "std": None, "labels": None}
 
 
@@ -47,11 +54,18 @@ def _add_zoo_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--weights",
         metavar="W",
-        help="auto, FILE, URL, hf://owner/repo/file, official or random (default: auto)",
+        help="auto, FILE, URL, hf://owner/repo/file, official or random (default: auto); "
+        "FILE#PART takes one part of a file, e.g. its student",
     )
     group.add_argument("--num-classes", type=positive, metavar="N", help="width of your own head")
     group.add_argument("--imgsz", type=positive, metavar="PIXELS", help="side of the input")
     group.add_argument("--seed", type=int, metavar="N", help="of random weights (default: 0)")
+    group.add_argument(
+        "--drop-head",
+        action="store_true",
+        help="take the checkpoint's body only, and draw a head at random",
+    )
+    add_fc_squeeze(group)
 
 
 def _add_onnx_arguments(group: argparse._ArgumentGroup) -> None:
@@ -106,6 +120,8 @@ def _export_zoo(arguments: argparse.Namespace, console: Console) -> ExportResult
         skip=arguments.skip,
         force=arguments.force,
         seed=arguments.seed or 0,
+        drop_head=arguments.drop_head,
+        fc_squeeze=arguments.fc_squeeze,
         precision=arguments.precision,
         progress=console.progress,
     )

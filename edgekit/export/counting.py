@@ -37,24 +37,25 @@ def count_zoo(
     *,
     num_classes: int | None = None,
     image_size: int | None = None,
+    fc_squeeze: int | None = None,
     progress: Progress = lambda _: None,
 ) -> CountedGraph:
     """A network of the zoo as defined; weights play no part in it.
 
     Raises:
         UnknownNameError: no such model.
-        UsageError: sizes that it cannot have.
+        UsageError: sizes, or an fc-squeeze, that it cannot have.
     """
     import torch
 
     from edgekit.export.sources import OPSET
     from edgekit.export.trace import trace
+    from edgekit.models.building import select_variant
     from edgekit.models.checkpoint import build_network
-    from edgekit.models.zoo import get_variant
 
-    variant = get_variant(model_id)
+    variant = select_variant(model_id, fc_squeeze)
     classes, size = num_classes or variant.num_classes, image_size or variant.image_size
-    progress(f"build {model_id} and trace it to ONNX")
+    progress(f"build {variant.id} and trace it to ONNX")
     module = build_network(variant, classes, size).eval()
     _draw(module)
     graph = trace(module, [torch.zeros(1, 3, size, size)], ["image"], ["logits"], opset=OPSET)

@@ -57,6 +57,7 @@ from edgekit.export.sources import (
 )
 from edgekit.export.tools import tool_versions
 from edgekit.export.user_onnx import InputShapes
+from edgekit.models.building import select_variant
 from edgekit.profiling.counts import Counts, count_graph
 from edgekit.profiling.counts_file import BundleCounts, counts_bytes
 from edgekit.runtimes import open_session
@@ -107,6 +108,8 @@ def export_zoo(
     skip: Collection[str] = (),
     force: bool = False,
     seed: int = 0,
+    drop_head: bool = False,
+    fc_squeeze: int | None = None,
     precision: str = "fp32",
     progress: Progress = lambda _: None,
 ) -> ExportResult:
@@ -115,19 +118,23 @@ def export_zoo(
     Args:
         model_id: a row of ``edgekit models``.
         target: a row of ``edgekit targets``.
-        weights: ``auto``, a file, a URL, ``hf://owner/repo/file``, ``official`` or ``random``.
+        weights: ``auto``, a file, a URL, ``hf://owner/repo/file``, ``official`` or ``random``; the
+            middle three with ``#part`` for a part of the file.
         out: the bundle, a folder or a ``*.edgekit`` file; ``./<model>-<target>`` when None.
         num_classes: width of the classifier, when not the published one.
         image_size: side of the square input, in pixels, when not the published one.
         skip: runtimes to leave out.
         force: replace ``out`` if it is a bundle.
-        seed: of random weights.
+        seed: of random weights, and of a random head.
+        drop_head: take the checkpoint's body only, and draw a head at random.
+        fc_squeeze: 8 or 16, of DCD's MobileNetV2: 8 is the row whose id ends in ``-fs8``.
         precision: ``fp32``.
         progress: called with one line per stage.
 
     Raises:
         EdgekitError: any of the tree in ``edgekit.errors``; nothing is written then.
     """
+    model_id = select_variant(model_id, fc_squeeze).id
     order = _order(model_id, target, out, skip, force, precision, progress)
     source = zoo_source(
         model_id,
@@ -135,6 +142,7 @@ def export_zoo(
         num_classes=num_classes,
         image_size=image_size,
         seed=seed,
+        drop_head=drop_head,
         progress=progress,
     )
     return export_source(source, order)

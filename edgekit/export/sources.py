@@ -8,6 +8,7 @@ nn.Module      -> module_source  checked against torch
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ Progress = Callable[[str], None]
 
 # Resize before the crop: the convention of ImageNet evaluation, 256 for a crop of 224.
 _CROP_FRACTION = 0.875
+# What the logits of a network of the zoo are called, by task.
+_OUTPUT_NAMES = {"classification": "logits", "embedding": "embedding"}
 
 
 @dataclass(frozen=True)
@@ -94,26 +97,36 @@ def zoo_source(
     image_size: int | None,
     seed: int,
     progress: Progress,
+    drop_head: bool = False,
 ) -> Source:
     """A network of the zoo with its weights.
 
     Raises:
         UnknownNameError: no such model.
+        UsageError: an impossible size, or an option that does not apply.
         CheckpointError, DownloadError: the weights cannot be had or do not fit.
     """
     variant = get_variant(model_id)
     shown = public_url(weights) if "://" in weights else weights  # an address may hold secrets
     progress(f"build {model_id}, weights {shown}")
-    created = create(model_id, weights, num_classes=num_classes, image_size=image_size, seed=seed)
+    created = create(
+        model_id,
+        weights,
+        num_classes=num_classes,
+        image_size=image_size,
+        seed=seed,
+        drop_head=drop_head,
+    )
     size = created.image_size
     example = torch.zeros(1, 3, size, size)
     progress("trace to ONNX")
-    graph = trace(created.module, [example], ["image"], ["logits"], opset=OPSET)
+    output = _OUTPUT_NAMES[created.task]
+    graph = trace(created.module, [example], ["image"], [output], opset=OPSET)
     counts = count_graph(graph)
     facts = ModelFacts(
         id=variant.id,
         family=variant.family,
-        task=variant.task,
+        task=created.task,
         params=_torch_params(created.module),
         macs=counts.macs,
         elementwise_multiplies=counts.elementwise_multiplies,
@@ -128,8 +141,14 @@ def zoo_source(
         weights=_weights_facts(created),
         inputs=inputs,
         outputs=outputs,
-        preprocessing=_preprocessing((size, size), variant.mean, variant.std),
-        labels=labels_of(variant, created.num_classes),
+        preprocessing=_preprocessing(
+            (size, size),
+            variant.mean,
+            variant.std,
+            variant.crop_fraction,
+            variant.interpolation,
+        ),
+        labels=_labels(created),
         warnings=tuple(text for text in (created.weights.note, created.weights.why) if text),
     )
 
@@ -300,16 +319,36 @@ def _torch_params(module: nn.Module) -> int:
 
 
 def _weights_facts(created: CreatedModel) -> WeightsFacts:
-    released = created.variant.weights
     info = created.weights
     return WeightsFacts(
         source=info.source,
         sha256=info.sha256,
         random=info.random,
-        # A user's own checkpoint is under whatever licence its author chose.
-        licence=released.licence if released and info.source == released.url else "",
+        licence=_licence(created),
         note=info.note,
     )
+
+
+def _licence(created: CreatedModel) -> str:
+    """Of the released weights; of a user's own file only if that is what the file is."""
+    released, info = created.variant.weights, created.weights
+    if released is None or info.source.startswith("random"):
+        return ""
+    known = released.sha256 or released.sha256_prefix
+    is_released = info.source == released.url or (known and info.sha256.startswith(known))
+    if is_released and not info.random:
+        return released.licence
+    # A checkpoint of a user's own is under whatever licence its author chose.
+    return f"if the weights are the published ones or made from them: {released.licence}"
+
+
+def _labels(created: CreatedModel) -> tuple[str, ...]:
+    """Class names; an embedding has none, and classes of a row without names have numbers."""
+    if created.task == "embedding":
+        return ()
+    if not created.variant.labels:
+        return tuple(f"class {number}" for number in range(created.num_classes))
+    return labels_of(created.variant, created.num_classes)
 
 
 def _image_preprocessing(inputs: Sequence[TensorSpec], image: ImageFacts) -> Preprocessing | None:
@@ -328,8 +367,12 @@ def _preprocessing(
     crop: tuple[int, int],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
+    crop_fraction: float = _CROP_FRACTION,
+    interpolation: str = "bilinear",
 ) -> Preprocessing:
-    return Preprocessing(resize=int(max(crop) / _CROP_FRACTION), crop=crop, mean=mean, std=std)
+    # A fraction like 224 / 232 must give 232 back, whatever its last bit.
+    resize = math.floor(max(crop) / crop_fraction + 1e-6)
+    return Preprocessing(resize, crop, mean, std, interpolation)
 
 
 def _checked_labels(labels: tuple[str, ...], outputs: Sequence[TensorSpec]) -> tuple[str, ...]:

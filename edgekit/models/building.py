@@ -6,8 +6,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from edgekit.errors import CheckpointError
-from edgekit.models.checkpoint import build_network, load_strict, read_checkpoint
+from edgekit.errors import CheckpointError, UsageError
+from edgekit.models.checkpoint import (
+    build_network,
+    load_strict,
+    read_checkpoint,
+    recorded_variant,
+    variant_shapes,
+)
+from edgekit.models.fitting import Fit, Given, fit
 from edgekit.models.random_init import (
     calibration_count,
     calibration_images,
@@ -15,9 +22,15 @@ from edgekit.models.random_init import (
     state_sha256,
 )
 from edgekit.models.weights import Located, NoneFound, resolve
-from edgekit.models.zoo import Variant, get_variant
+from edgekit.models.zoo import VARIANTS, Variant, get_variant
 
 RANDOM_NOTE = "RANDOM weights: fit for latency work and not for predictions"
+RANDOM_HEAD_NOTE = (
+    "RANDOM head: the body is from {source}, what the network answers means nothing until its "
+    "head is trained"
+)
+FC_SQUEEZES = (8, 16)  # of DCD's MobileNetV2; the rows with 8 end in -fs8, 16 is the default
+_TASKS = {"linear": "classification", "projection": "embedding"}
 
 
 @dataclass(frozen=True)
@@ -25,9 +38,10 @@ class WeightsInfo:
     """Where the weights of a network came from.
 
     Attributes:
-        source: an address, ``"file NAME"``, or ``"random, seed N"``.
-        sha256: of the checkpoint file; of the drawn values if random.
-        random: no training is behind them.
+        source: an address or ``"file NAME"``, both with ``#PART`` if one was taken, or ``"random,
+            seed N"``; with ``", head random, seed N"`` if only the body is from there.
+        sha256: of the checkpoint file; of all values if some were drawn.
+        random: no training is behind them, or none behind the head.
         note: what the user must be told, or "".
         why: why random weights were taken though others were wanted, or "". It is of this run
             and this machine, and has no place in a manifest.
@@ -42,13 +56,28 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class CreatedModel:
-    """A network with weights, in eval mode, on the CPU, float32."""
+    """A network with weights, in eval mode, on the CPU, float32.
+
+    Attributes:
+        module: (B, 3, image_size, image_size) -> (B, num_classes).
+        variant: its row.
+        num_classes: outputs: classes, or the width of the embedding.
+        image_size: height and width of the input in pixels.
+        weights: where they came from.
+        head: kind of its last layers, see `edgekit.models.heads`.
+    """
 
     module: nn.Module
     variant: Variant
     num_classes: int
     image_size: int
     weights: WeightsInfo
+    head: str = "linear"
+
+    @property
+    def task(self) -> str:
+        """``"classification"``, or ``"embedding"`` behind a projection head."""
+        return _TASKS[self.head]
 
 
 def create(
@@ -58,8 +87,13 @@ def create(
     num_classes: int | None = None,
     image_size: int | None = None,
     seed: int = 0,
+    drop_head: bool = False,
+    fc_squeeze: int | None = None,
 ) -> CreatedModel:
     """Build a network of the zoo and give it weights.
+
+    A checkpoint's own head decides which kind of head is built: a file of self-supervised training
+    with a projection gives embeddings, where the network is known to take both.
 
     Args:
         model_id: a row of the zoo.
@@ -67,51 +101,135 @@ def create(
         num_classes: outputs; by default as published. Released weights fit only that.
         image_size: height and width of the input in pixels; by default as published.
         seed: of random weights.
+        drop_head: take a checkpoint's body only and draw the head from the seed.
+        fc_squeeze: of DCD's MobileNetV2, see `select_variant`.
 
     Raises:
         UnknownNameError: no such model.
-        UsageError: impossible sizes, or an unknown form of ``weights``.
+        UsageError: impossible sizes, an unknown form of ``weights``, or options that do not apply.
         CheckpointError, DownloadError: the weights cannot be had or do not fit. With ``auto``
             that leads to random weights and a note.
     """
-    variant = get_variant(model_id)
+    variant = select_variant(model_id, fc_squeeze)
+    if drop_head and weights == "random":
+        raise UsageError("--drop-head drops the head of a checkpoint: --weights random has none.")
     size = variant.image_size if image_size is None else image_size
-    classes = variant.num_classes if num_classes is None else num_classes
-    module = build_network(variant, classes, size).eval()
-    found = _find(weights, variant, classes)
+    # Impossible sizes are named before anything is fetched or read.
+    variant_shapes(variant, num_classes, image_size=size)
+    found = _find(weights, variant, num_classes, drop_head)
     if isinstance(found, Located):
         try:
-            info = _load(module, found)
+            return _from_checkpoint(found, variant, num_classes, size, seed, drop_head)
         except CheckpointError as error:
             if weights != "auto":
                 raise
             found = NoneFound(str(error))
-    if isinstance(found, NoneFound):
-        info = _randomise(module, size, seed, found.why)
-    return CreatedModel(module, variant, classes, size, info)
+    return _from_nothing(found, variant, num_classes, size, seed)
 
 
-def _find(weights: str, variant: Variant, classes: int) -> Located | NoneFound:
+def select_variant(model_id: str, fc_squeeze: int | None = None) -> Variant:
+    """The row of ``model_id`` with that fc-squeeze.
+
+    Args:
+        model_id: a row of the zoo; with ``fc_squeeze`` one of DCD's MobileNetV2s.
+        fc_squeeze: by how much their coefficient branches narrow: 16, the default, or 8, which
+            is another row.
+
+    Raises:
+        UnknownNameError: no such model.
+        UsageError: a network without such a choice, another value, or one against the id.
+    """
+    variant = get_variant(model_id)
+    if fc_squeeze is None:
+        return variant
+    base = model_id.removesuffix("-fs8")
+    if f"{base}-fs8" not in VARIANTS:
+        able = ", ".join(row.removesuffix("-fs8") for row in VARIANTS if row.endswith("-fs8"))
+        raise UsageError(f"--fc-squeeze is for {able}; {model_id} has no such choice.")
+    if fc_squeeze not in FC_SQUEEZES:
+        raise UsageError(f"--fc-squeeze is {fc_squeeze}; 8 and 16 are possible.")
+    if base != model_id and fc_squeeze != 8:
+        raise UsageError(f"{model_id} has fc-squeeze 8, not {fc_squeeze}: use {base}.")
+    return get_variant(f"{base}-fs8" if fc_squeeze == 8 else base)
+
+
+def _find(
+    weights: str, variant: Variant, classes: int | None, drop_head: bool
+) -> Located | NoneFound:
     """As `resolve`; released weights are not even fetched for a head that they do not have."""
-    if weights in ("auto", "official") and classes != variant.num_classes:
-        why = (
-            f"the released weights of {variant.id} have {variant.num_classes} classes, not "
-            f"{classes}: a head of your own needs a checkpoint of your own, or --weights random"
-        )
-        if weights == "official":
-            raise CheckpointError(f"{why}.")
-        return NoneFound(why)
+    if weights in ("auto", "official") and not drop_head:
+        if classes not in (None, variant.num_classes):
+            why = (
+                f"the released weights of {variant.id} have {variant.num_classes} classes, not "
+                f"{classes}: a head of your own needs a checkpoint of your own, --drop-head for "
+                "a random head on the released body, or --weights random"
+            )
+            if weights == "official":
+                raise CheckpointError(f"{why}.")
+            return NoneFound(why)
     return resolve(weights, variant)
 
 
-def _load(module: nn.Module, found: Located) -> WeightsInfo:
-    notes = load_strict(module, read_checkpoint(found.path), found.path.name)
-    note = "; ".join(part for part in (found.note, *notes) if part)
-    return WeightsInfo(found.source, found.sha256, random=False, note=note)
-
-
-def _randomise(module: nn.Module, size: int, seed: int, why: str) -> WeightsInfo:
-    randomise(module, calibration_images(calibration_count(size), size), seed)
-    return WeightsInfo(
-        f"random, seed {seed}", state_sha256(module), random=True, note=RANDOM_NOTE, why=why
+def _from_checkpoint(
+    found: Located,
+    variant: Variant,
+    classes: int | None,
+    size: int,
+    seed: int,
+    drop_head: bool,
+) -> CreatedModel:
+    given = Given(
+        state=read_checkpoint(found.path, found.part, found.spec),
+        name=found.path.name,
+        spec=found.spec,
+        source=found.source,
+        recorded=recorded_variant(found.path),
     )
+    fitted = fit(given, variant, classes, drop_head=drop_head)
+    module = build_network(variant, fitted.outputs, size, fitted.head).eval()
+    if fitted.dropped:
+        info = _load_body(module, found, fitted, variant, size, seed)
+    else:
+        converted = load_strict(module, fitted.state, given.name)
+        note = _joined(found.note, *fitted.notes, *converted)
+        info = WeightsInfo(found.source, found.sha256, random=False, note=note)
+    return CreatedModel(module, variant, fitted.outputs, size, info, fitted.head)
+
+
+def _load_body(
+    module: nn.Module, found: Located, fitted: Fit, variant: Variant, size: int, seed: int
+) -> WeightsInfo:
+    """The body from the checkpoint, the head from the seed."""
+    head = {k: v for k, v in module.state_dict().items() if k.startswith(f"{fitted.dropped}.")}
+    converted = load_strict(module, {**fitted.state, **head}, found.path.name)
+    images = calibration_images(calibration_count(size, _macs(variant, size)), size)
+    randomise(module, images, seed, only=fitted.dropped)
+    loud = RANDOM_HEAD_NOTE.format(source=found.source)
+    return WeightsInfo(
+        f"{found.source}, head random, seed {seed}",
+        state_sha256(module),
+        random=True,
+        note=_joined(loud, found.note, *fitted.notes, *converted),
+    )
+
+
+def _from_nothing(
+    found: NoneFound, variant: Variant, classes: int | None, size: int, seed: int
+) -> CreatedModel:
+    """Random weights, and a note why."""
+    outputs = variant.num_classes if classes is None else classes
+    module = build_network(variant, outputs, size).eval()
+    randomise(module, calibration_images(calibration_count(size, _macs(variant, size)), size), seed)
+    info = WeightsInfo(
+        f"random, seed {seed}", state_sha256(module), random=True, note=RANDOM_NOTE, why=found.why
+    )
+    return CreatedModel(module, variant, outputs, size, info, variant.head)
+
+
+def _macs(variant: Variant, size: int) -> int:
+    """About, for an image of ``size``: maps grow with the area."""
+    return variant.macs * size * size // variant.image_size**2
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)

@@ -3,22 +3,28 @@
     .pth .pt .pth.tar   ``torch.load(weights_only=True)``: tensors are read, code is not run
     .safetensors        ``safetensors``
 
-The format is recognised by content, not by name. Nesting in ``state_dict`` and the prefix
-``module.`` are unwrapped; after that keys and shapes must be exactly the network's, and every
-value finite. Everything that is wrong is one `CheckpointError` that names the file.
+The format is recognised by content, not by name. Nesting in ``state_dict`` or ``model`` and the
+prefix ``module.``, however often, are unwrapped, and one part is taken if asked for; after that
+keys and shapes must be exactly the network's, and every value finite. Averaged weights
+(``model_ema``, ``state_dict_ema``) are a part like others, and never taken unasked. Everything
+that is wrong is one `CheckpointError` that names the file.
+
+In whose names the keys are, and for whose function, is decided in `edgekit.models.fitting`.
 """
 
 from __future__ import annotations
 
 import argparse
 import codecs
-import importlib
+import os
 import re
+import shlex
 import stat
+import tempfile
 import textwrap
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,28 +34,125 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.errors import CheckpointError
-from edgekit.models.zoo import VARIANTS, Variant
+from edgekit.models.fitting import (
+    build_network,
+    list_parts,
+    match,
+    problems,
+    shapes_of,
+    some,
+    suggestion,
+    variant_shapes,
+)
+from edgekit.models.naming import COUNTER, Shapes
+from edgekit.models.zoo import get_variant
 from edgekit.optional import require
+
+__all__ = [
+    "MAX_BYTES",
+    "build_network",
+    "check_content",
+    "check_file",
+    "load_strict",
+    "read_checkpoint",
+    "recorded_variant",
+    "save_checkpoint",
+    "variant_shapes",
+]
 
 MAX_BYTES = 4 << 30  # far above any network for an edge device
 
-Shapes = Mapping[str, tuple[int, ...]]
+# Where training scripts put a state dict. Averaged weights stand beside it under other names, and
+# are other weights than those whose accuracy a log shows.
+_NESTS = ("state_dict", "model")
+_VARIANT = "edgekit.variant"  # key of a .safetensors file's metadata
 
 # ---------------------------------------------------------------------------
 # Reading
 # ---------------------------------------------------------------------------
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, part: str = "", spec: str = "") -> dict[str, Tensor]:
     """Tensors of a checkpoint by state-dict key, unwrapped, on the CPU.
+
+    Args:
+        path: of the file.
+        part: dotted prefix inside the file; only keys under it are taken, without it.
+        spec: what a user types for the file, for what a message offers; its path by default.
 
     Raises:
         CheckpointError: missing, not a file, empty, huge, damaged, no checkpoint at all, a
-            pickle with code, or not a state dict.
+            pickle with code, not a state dict, or without such a part.
+    """
+    nest, rest = _nest(check_content(path), part, path, spec or str(path))
+    return _tensors(_under(nest, rest, path), path)
+
+
+def check_content(path: Path) -> Mapping[Any, Any]:
+    """What a checkpoint holds, as it is in the file.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`, but for what is inside.
     """
     check_file(path)
     content = _reader(path)(path)
-    return _unwrap(content, path)
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(
+            f"{path.name} holds a {type(content).__name__}, not the tensors of a state dict."
+        )
+    return content
+
+
+def recorded_variant(path: Path) -> str:
+    """The id that `save_checkpoint` wrote into a file, or ""."""
+    if _reader(path) is not _read_safetensors:
+        return ""
+    safetensors = require("safetensors", "reading .safetensors")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return str((file.metadata() or {}).get(_VARIANT, ""))
+    # Its errors are of a compiled type that is no public class.
+    except Exception as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def save_checkpoint(module: nn.Module, variant_id: str, path: Path) -> None:
+    """Write the weights of a network of the zoo, with its id, as a .safetensors file.
+
+    The id tells a flavour from others of the same shapes; `edgekit export ID --weights FILE` takes
+    the file for that id and for no other.
+
+    Args:
+        module: any head may stand on the network of ``variant_id``.
+        variant_id: a row of the zoo.
+        path: replaced if it is there; never half a file.
+
+    Raises:
+        UnknownNameError: no such model.
+        CheckpointError: the module is another network, or the file cannot be written.
+    """
+    variant = get_variant(variant_id)
+    state = {key: tensor.detach().contiguous() for key, tensor in module.state_dict().items()}
+    found = match(variant, shapes_of(state))
+    if found.distance or found.head not in variant.heads:
+        what = problems(found.missing, found.left_over, found.differ) or "another head"
+        raise CheckpointError(f"what is to be saved is no {variant_id}: {what}.")
+    save_file = require("safetensors.torch", "writing .safetensors").save_file
+    with _readable(path, "write"), _replacing(path) as temporary:
+        save_file(state, temporary, metadata={_VARIANT: variant_id})
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary sibling that becomes ``path`` if all goes well, and goes away if not."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_file(path: Path) -> None:
@@ -160,32 +263,85 @@ def _read_safetensors(path: Path) -> object:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path, verb: str = "read") -> Iterator[None]:
     """OSError and BadZipFile as CheckpointError."""
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}.") from error
+        raise CheckpointError(f"cannot {verb} {path}: {error.strerror}.") from error
     except zipfile.BadZipFile as error:
         raise _unreadable(path, str(error)) from error
 
 
-def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
-    """State dict out of ``{"state_dict": ...}`` and out of DataParallel's ``module.``."""
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
+# ---------------------------------------------------------------------------
+# Unwrapping
+# ---------------------------------------------------------------------------
+
+
+def _nest(
+    content: Mapping[Any, Any], part: str, path: Path, spec: str
+) -> tuple[Mapping[Any, Any], str]:
+    """The innermost dict with tensors, and what of ``part`` did not name one on the way."""
+    while True:
+        first, _, rest = part.partition(".")
+        asked = [first] if first and isinstance(content.get(first), Mapping) else []
+        nests = [*asked, *(name for name in _NESTS if isinstance(content.get(name), Mapping))]
+        if not nests:
+            break
+        content, part = content[nests[0]], rest if asked else part
+    others = [str(name) for name, value in content.items() if _has_tensors(value)]
+    if others and not any(isinstance(value, Tensor) for value in content.values()):
+        offers = " or ".join(f"--weights {shlex.quote(f'{spec}#{name}')}" for name in others[:4])
+        raise CheckpointError(
+            f"{path.name} has no {' or '.join(map(repr, _NESTS))}, but tensors under "
+            f"{some(map(repr, others))}, which may be averaged or of several networks: choose with "
+            f"{offers}."
+        )
+    return content, part
+
+
+def _has_tensors(value: object) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
+
+
+def _under(content: Mapping[Any, Any], part: str, path: Path) -> Mapping[Any, Any]:
+    """What is under ``part``, which may be written with DataParallel's ``module.`` or without."""
+    plain = _without_wrappers(content)
+    if not part:
+        return plain
+    for keys in (plain, content):
+        found = {
+            key[len(part) + 1 :]: value
+            for key, value in keys.items()
+            if isinstance(key, str) and key.startswith(f"{part}.")
+        }
+        if found:
+            return _without_wrappers(found)
+    raise CheckpointError(
+        f"{path.name} has no part {part[:80]!r}; it has {list_parts(map(str, plain))}."
+    )
+
+
+def _without_wrappers(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Keys without ``module.``, as often as every one of them has it."""
+    while content and all(isinstance(k, str) and k.startswith("module.") for k in content):
+        content = {key[len("module.") :]: value for key, value in content.items()}
+    return content
+
+
+def _tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """``content``, if it is a state dict."""
+    if not content:
         raise CheckpointError(
             f"{path.name} holds a {type(content).__name__}, not the tensors of a state dict."
         )
     odd = [str(key) for key, value in content.items() if not _is_plain(key, value)]
     if odd:
         raise CheckpointError(
-            f"{path.name} is not a state dict: {_some(odd)} hold no dense tensor. A state dict, "
-            "bare or under the key 'state_dict', is needed."
+            f"{path.name} is not a state dict: {some(odd)} hold no dense tensor. A state dict, "
+            "bare or under the key 'state_dict' or 'model', is needed."
         )
-    prefix = "module." if all(key.startswith("module.") for key in content) else ""
-    return {key[len(prefix) :]: value.detach() for key, value in content.items()}
+    return {key: value.detach() for key, value in content.items()}
 
 
 def _is_plain(key: object, value: object) -> bool:
@@ -208,7 +364,8 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
 
     Args:
         module: any network.
-        state: as `read_checkpoint` returns it.
+        state: in the network's own names. BatchNorm's counts of batches may be missing if all
+            are, as in files older than PyTorch 0.4.1.
         source: named in errors, e.g. the file's name.
 
     Raises:
@@ -216,7 +373,10 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
             the zoo that they are of), a type that cannot be converted, NaN or infinity.
     """
     own = module.state_dict()
-    _check_fit(_shapes(own), _shapes(state), source)
+    if not any(key.endswith(COUNTER) for key in state):
+        counts = {k: torch.zeros_like(v) for k, v in own.items() if k.endswith(COUNTER)}
+        state = {**state, **counts}
+    _check_fit(shapes_of(own), shapes_of(state), source)
     converted = {key: _converted(state[key], own[key], key, source) for key in own}
     _check_values(converted, source)
     module.load_state_dict(converted, strict=True)
@@ -226,17 +386,17 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
 
 def _check_fit(expected: Shapes, got: Shapes, source: str) -> None:
     """Same keys, same shapes."""
-    missing = [key for key in expected if key not in got]
-    left_over = [key for key in got if key not in expected]
-    differ = [key for key in expected if key in got and got[key] != expected[key]]
-    problems = [
-        f"{len(missing)} keys missing ({_some(missing)})" if missing else "",
-        f"{len(left_over)} left over ({_some(left_over)})" if left_over else "",
-        f"{len(differ)} of another shape ({_some_shapes(differ, expected, got)})" if differ else "",
-    ]
-    if any(problems):
-        what = ", ".join(problem for problem in problems if problem)
-        raise CheckpointError(f"{source} does not fit this network: {what}. {_suggestion(got)}")
+    what = problems(
+        missing=[key for key in expected if key not in got],
+        left_over=[key for key in got if key not in expected],
+        differ={
+            key: (got[key], shape)
+            for key, shape in expected.items()
+            if key in got and got[key] != shape
+        },
+    )
+    if what:
+        raise CheckpointError(f"{source} does not fit this network: {what}. {suggestion(got)}")
 
 
 def _converted(tensor: Tensor, like: Tensor, key: str, source: str) -> Tensor:
@@ -259,7 +419,7 @@ def _check_values(state: Mapping[str, Tensor], source: str) -> None:
     broken = [key for key, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise CheckpointError(
-            f"{source} has NaN or infinity in {len(broken)} tensors ({_some(broken)}): the "
+            f"{source} has NaN or infinity in {len(broken)} tensors ({some(broken)}): the "
             "training diverged or the file is damaged."
         )
     negative = [
@@ -269,77 +429,6 @@ def _check_values(state: Mapping[str, Tensor], source: str) -> None:
     ]
     if negative:
         raise CheckpointError(
-            f"{source} has a negative variance in {len(negative)} tensors ({_some(negative)}): "
+            f"{source} has a negative variance in {len(negative)} tensors ({some(negative)}): "
             "the file is damaged."
         )
-
-
-# ---------------------------------------------------------------------------
-# Suggestions
-# ---------------------------------------------------------------------------
-
-
-def _suggestion(got: Shapes) -> str:
-    """What of the zoo the checkpoint would fit."""
-    fits = [(row.id, classes) for row in VARIANTS.values() if (classes := _classes(row, got))]
-    if not fits:
-        return "It fits no network of the zoo."
-    # Exact fits first: a head of another width is the less likely explanation.
-    fits.sort(key=lambda fit: fit[1] != VARIANTS[fit[0]].num_classes)
-    classes = fits[0][1]
-    names = " or ".join(model_id for model_id, own in fits if own == classes)
-    if classes == VARIANTS[fits[0][0]].num_classes:
-        return f"It fits {names} with {classes} classes, which needs no --num-classes."
-    return f"It fits {names} with another head: use --num-classes {classes}."
-
-
-def _classes(variant: Variant, got: Shapes) -> int:
-    """Classes of the head with which ``got`` is of ``variant``, or 0 if it is not.
-
-    Tensors of the head are those that are as long as there are classes, whatever their name.
-    """
-    expected = variant_shapes(variant)
-    if expected.keys() != got.keys():
-        return 0
-    heads = set()
-    for key, shape in expected.items():
-        if shape != got[key]:
-            if shape[:1] != (variant.num_classes,) or got[key][1:] != shape[1:]:
-                return 0
-            heads.add(got[key][:1])
-    if not heads:
-        return variant.num_classes
-    return int(heads.pop()[0]) if len(heads) == 1 else 0
-
-
-def variant_shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of a network of the zoo, which is built without memory for it."""
-    with torch.device("meta"):
-        return _shapes(build_network(variant).state_dict())
-
-
-def build_network(
-    variant: Variant, num_classes: int | None = None, image_size: int | None = None
-) -> nn.Module:
-    """The network of a row, by the builder the row names, with the builder's own parameters."""
-    module, _, function = variant.build.partition(":")
-    build: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
-    return build(
-        variant.config,
-        num_classes=variant.num_classes if num_classes is None else num_classes,
-        image_size=variant.image_size if image_size is None else image_size,
-    )
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
-
-
-def _some(names: Iterable[str], most: int = 3) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(name[:80] for name in listed[:most]) + more
-
-
-def _some_shapes(keys: Iterable[str], expected: Shapes, got: Shapes) -> str:
-    return _some(f"{key}: got {list(got[key])}, expected {list(expected[key])}" for key in keys)

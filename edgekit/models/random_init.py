@@ -32,10 +32,12 @@ _CONVOLUTION_GAIN = math.sqrt(2.0)  # Kaiming's rule for ReLU
 # Of a coefficient branch, mostly. At 1 and above gates open on outliers, the outliers grow with
 # every layer, and statistics taken over them flatten everything else; at 0.25 gates hardly move.
 _LINEAR_GAIN = 0.5
+_CALIBRATION_MACS = 64 * 10**9  # in double on one core: some 7 s on a desktop
+_LEAST_IMAGES = 4  # fewer are no statistics for layers behind the pooling
 _LEAST_SPREAD = 2.0**-8  # of the logits between images, that is brought to 1
 
 
-def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
+def randomise(module: nn.Module, images: Tensor, seed: int, only: str = "") -> None:
     """Give ``module`` random parameters and calibrated statistics, in place, in eval mode.
 
     Args:
@@ -43,20 +45,24 @@ def randomise(module: nn.Module, images: Tensor, seed: int) -> None:
         images: (N, C, H, W), the calibration batch; see `calibration_images`.
         seed: same seed, same module and same images give the same bits. A parameter depends on
             the seed, its name and its shape, and not on the rest of the network.
+        only: name of the submodule that is drawn, its last; the rest is left as it is.
     """
     module.eval()
-    draw_parameters(module, seed)
+    draw_parameters(module, seed, only)
     module.double()
-    with torch.no_grad(), _single_threaded(), _calibrating(module), _linear_outputs(module) as seen:
+    part = module.get_submodule(only)
+    with torch.no_grad(), _single_threaded(), _calibrating(part), _linear_outputs(part) as seen:
         _spread(module(images.double()), seen)
     module.float()
 
 
-def draw_parameters(module: nn.Module, seed: int) -> None:
+def draw_parameters(module: nn.Module, seed: int, only: str = "") -> None:
     """Kaiming's rule with a uniform distribution; BatchNorm near 1 and 0."""
     norms = {name for name, child in module.named_modules() if isinstance(child, _BatchNorm)}
     with torch.no_grad():
         for key, parameter in module.named_parameters():
+            if only and not key.startswith(f"{only}."):
+                continue
             owner, _, leaf = key.rpartition(".")
             unit = _unit(f"{seed}/{key}", parameter.shape)
             if owner in norms:
@@ -86,9 +92,15 @@ def calibration_images(count: int, size: int, channels: int = 3) -> Tensor:
     return _rounded(total, _STATISTIC_BITS).float()
 
 
-def calibration_count(size: int) -> int:
-    """Images in a calibration batch: enough for statistics, and seconds of work at any size."""
-    return 32 if size <= 128 else 16 if size <= 320 else 8
+def calibration_count(size: int, macs: int) -> int:
+    """Images in a calibration batch: enough for statistics, and seconds of work.
+
+    Args:
+        size: height and width of an image in pixels.
+        macs: of the network for one image of that size.
+    """
+    wanted = 32 if size <= 128 else 16 if size <= 320 else 8
+    return max(_LEAST_IMAGES, min(wanted, _CALIBRATION_MACS // max(1, macs)))
 
 
 def state_sha256(module: nn.Module) -> str:

@@ -1,5 +1,8 @@
 """Where weights come from: ``--weights auto|FILE|URL|hf://owner/repo/file|official|random``.
 
+Behind a FILE, a URL or an hf:// address ``#PART`` takes one part of the file, e.g. the student out
+of a file that holds student and teacher. A file that is really called so is taken first.
+
     auto      the released weights from the cache or the network; failing that, random ones,
               and the note says why
     official  the released weights from the cache or the network; failing that, an error
@@ -21,20 +24,22 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.errors import CheckpointError, DownloadError, UsageError
-from edgekit.models.checkpoint import check_file, load_strict, read_checkpoint
+from edgekit.models.checkpoint import check_content, check_file, load_strict, read_checkpoint
 from edgekit.models.download import Limits, cache_name, fetch, public_url
 from edgekit.models.zoo import Variant, Weights
 
 __all__ = ["Located", "NoneFound", "load_strict", "read_checkpoint", "resolve"]
 
 _SPECS = "auto, official, random, a file, a URL or hf://owner/repo/file"
+_WORDS = ("auto", "official", "random")
 _OWN_URL_BYTES = 2 << 30
 _OWN_URL_SECONDS = 600.0
-_RELEASED_SECONDS = 60.0  # a few megabytes
+_RELEASED_SECONDS = 60.0  # and, for large files,
+_SLOWEST = 1 << 20  # bytes a second
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,16 @@ class Located:
         source: where it came from, fit for a manifest: no secrets, no folders of this machine.
         sha256: of the file.
         note: what could not be verified about it, or "".
+        part: dotted prefix inside the file, or "" for all of it.
+        spec: what a user types for it, with the part; no secrets.
     """
 
     path: Path
     source: str
     sha256: str
     note: str = ""
+    part: str = ""
+    spec: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,37 @@ def resolve(spec: str, variant: Variant) -> Located | NoneFound:
         return _released(variant)
     if spec == "auto":
         return _auto(variant)
+    address, part = _split(spec)
     if "://" in spec:
-        return _remote(spec)
-    return _local(spec)
+        return _of_part(_remote(address), public_url(address), part)
+    return _of_part(_local(address, spec), address, part)
+
+
+def _split(spec: str) -> tuple[str, str]:
+    """Address and part of ``address#part``."""
+    if "#" not in spec or ("://" not in spec and _exists(spec)):
+        return spec, ""
+    # An address has one #, and the name of a file may have more.
+    address, _, part = spec.partition("#") if "://" in spec else spec.rpartition("#")
+    shown = public_url(address) if "://" in spec else address
+    if not part:
+        raise UsageError(f"--weights {shown}#: name a part behind the #, or leave the # out.")
+    if address in _WORDS:
+        raise UsageError(f"--weights {spec}: only a file, a URL or hf:// has parts.")
+    return address, part
+
+
+def _of_part(found: Located, spec: str, part: str) -> Located:
+    if not part:
+        return replace(found, spec=spec)
+    return replace(found, source=f"{found.source}#{part}", part=part, spec=f"{spec}#{part}")
+
+
+def _exists(spec: str) -> bool:
+    try:
+        return Path(spec).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # no name of a file, or ~nobody
+        return False
 
 
 def _auto(variant: Variant) -> Located | NoneFound:
@@ -93,13 +130,20 @@ def _released(variant: Variant) -> Located:
         raise CheckpointError(
             f"edgekit knows no released weights for {variant.id}: use --weights random, or a file."
         )
-    limits = Limits(released.bytes_cap, _RELEASED_SECONDS)
-    found = _cached_or_fetched(released.url, released.url, limits, released.sha256)
+    if not released.url:
+        raise CheckpointError(
+            f"the released weights of {variant.id} have no address that edgekit can fetch "
+            f"({released.where}): get the file and pass it, --weights FILE."
+        )
+    limits = Limits(released.bytes_cap, _RELEASED_SECONDS + released.bytes_cap / _SLOWEST)
+    found = _cached_or_fetched(
+        released.url, released.url, limits, released.sha256, released.sha256_prefix
+    )
     return Located(found.path, found.source, found.sha256, _trust(released))
 
 
 def _trust(released: Weights) -> str:
-    if released.sha256 is not None:
+    if released.sha256 is not None or released.sha256_prefix:
         return ""
     plain = " and came over plain http" if released.url.startswith("http:") else ""
     return f"the released file has no published checksum{plain}: its content could not be verified"
@@ -131,16 +175,12 @@ def _hugging_face(spec: str) -> str:
     return f"{endpoint}/{owner}/{repo}/resolve/main/{file}"
 
 
-def _local(spec: str) -> Located:
-    try:
-        path = Path(spec).expanduser()
-        missing = not path.exists()
-    except (OSError, RuntimeError, ValueError):  # no name of a file, or ~nobody
-        missing = True
-    if missing:
-        close = difflib.get_close_matches(spec.lower(), ("auto", "official", "random"), n=1)
+def _local(name: str, spec: str) -> Located:
+    if not _exists(name):
+        close = difflib.get_close_matches(spec.lower(), _WORDS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise CheckpointError(f"--weights {spec}: no such file. {hint}Possible are {_SPECS}.")
+    path = Path(name).expanduser()
     check_file(path)
     return Located(path, f"file {path.name}", _sha256(path))
 
@@ -170,25 +210,41 @@ def is_offline() -> bool:
     return os.environ.get("EDGEKIT_OFFLINE", "0") not in ("", "0")
 
 
-def _cached_or_fetched(url: str, source: str, limits: Limits, sha256: str | None) -> Located:
+def _cached_or_fetched(
+    url: str, source: str, limits: Limits, sha256: str | None, prefix: str = ""
+) -> Located:
     path = cache_folder() / cache_name(url)
     recorded = _recorded_sha256(path)
-    if recorded is not None and sha256 in (None, recorded):
+    if recorded is not None and sha256 in (None, recorded) and recorded.startswith(prefix):
         return Located(path, source, recorded)
     if is_offline():
         raise DownloadError(
             f"{public_url(url)} is not in the cache and EDGEKIT_OFFLINE is set: unset it, or "
             "download the file elsewhere and pass it."
         )
-    digest = fetch(url, path, limits, sha256=sha256, check=_check_readable)
+
+    def check(temporary: Path) -> None:
+        _check_prefix(temporary, prefix, url)
+        _check_readable(temporary)
+
+    digest = fetch(url, path, limits, sha256=sha256, check=check)
     _record(path, url, digest)
     return Located(path, source, digest)
+
+
+def _check_prefix(path: Path, prefix: str, url: str) -> None:
+    digest = _sha256(path)
+    if not digest.startswith(prefix):
+        raise DownloadError(
+            f"{public_url(url)} has sha256 {digest}, expected one that begins with {prefix}: it is "
+            "damaged or was replaced. Nothing was kept."
+        )
 
 
 def _check_readable(path: Path) -> None:
     """What a captive portal or an error page answers must not get into the cache."""
     try:
-        read_checkpoint(path)
+        check_content(path)
     except CheckpointError as error:
         what = str(error).replace(path.name, "the file")
         raise DownloadError(f"what was downloaded is of no use: {what}") from error
