@@ -27,6 +27,8 @@ class GraphChoices:
         channel_order: channels are stored in the order in which permutations cost least.
         merge_groups: grouped convolutions run in fewer groups where that costs less.
         tile_below: the coefficients of maps with fewer channels are as wide as the map.
+        synthesise_above: places of a map per channel that enters, from which on the kernel of a
+            dynamic 1x1 convolution is synthesised; 0 is never.
     """
 
     costs: str = ""
@@ -34,6 +36,7 @@ class GraphChoices:
     channel_order: bool = False
     merge_groups: bool = False
     tile_below: int = 0
+    synthesise_above: float = 0.0
 
 
 @dataclass(frozen=True)

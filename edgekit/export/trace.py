@@ -4,6 +4,10 @@ The exporter is ``torch.onnx.export(dynamo=True)``. Two of its habits are not ta
 it ignores an opset it does not like without a word, so the opset is read back; and it writes
 stack traces and paths of this machine into every node, so they are taken out again. Scope
 names stay: errors and reports use them to say where in the user's model a node comes from.
+
+Of the exporter's own optimisation only the folding of its constants is used. Its search for
+patterns took half the time of an export, and rewriting graphs is what our passes are for, which
+record what they did.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 
 import onnx_ir as ir
+import onnx_ir.passes.common as ir_passes
+import onnxscript.optimizer
 import torch
 from torch import nn
 
@@ -48,7 +54,10 @@ def trace(
                 output_names=list(output_names),
                 external_data=False,
                 verbose=False,
+                optimize=False,
             )
+            if program is not None:
+                _fold_constants(program.model)
     except Exception as error:
         # The exporter raises a dozen unrelated types; the root cause has the useful sentence.
         raise GraphError(f"the model cannot be traced to ONNX: {_root_cause(error)}") from error
@@ -58,6 +67,27 @@ def trace(
     _check_opset(model, opset)
     strip_metadata(model)
     return model
+
+
+def _fold_constants(model: ir.Model) -> None:
+    """What the tracer computes in the graph, shapes and types mostly, becomes initializers."""
+    ir_passes.InlinePass()(model)
+    for _ in range(_FOLDINGS):
+        onnxscript.optimizer.fold_constants(model)
+    for each in _TIDYING:
+        each(model)
+
+
+_FOLDINGS = 2  # the second finds what the first made constant: nothing is left for a third
+_TIDYING = (
+    ir_passes.RemoveUnusedNodesPass(),
+    ir_passes.RemoveUnusedOpsetsPass(),
+    ir_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    ir_passes.DeduplicateInitializersPass(),
+    ir_passes.CommonSubexpressionEliminationPass(),
+    ir_passes.OutputFixPass(),
+    ir_passes.NameFixPass(),
+)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from edgekit.export.passes.clean import (
     DeduplicateInitializers,
     DropExpand,
     DropIdentities,
+    DropZeroBias,
     FoldConstants,
     MergeEqualNodes,
     StripMetadata,
@@ -24,7 +25,10 @@ from edgekit.export.passes.merge_groups import MergeGroups
 from edgekit.export.passes.movement import ConcatToGather, SimplifyMovement, SlicesToSplit
 from edgekit.export.passes.multiplier import DepthMultiplier
 from edgekit.export.passes.order import ChannelOrder
+from edgekit.export.passes.padding import PadIntoConv
 from edgekit.export.passes.permutations import ActivateFirst, ActivateParts, PermuteWeights
+from edgekit.export.passes.sums import DelayOffsets, FoldIntoSum, ResidualIntoProduct
+from edgekit.export.passes.synthesis import SynthesiseKernels
 from edgekit.targets import GraphChoices
 
 __all__ = ["CANONICAL", "GraphPass", "PassResult", "choice_passes", "run_passes"]
@@ -41,6 +45,7 @@ CANONICAL: tuple[GraphPass, ...] = (
     MergeEqualNodes(),
     ConcatToGather(),
     SlicesToSplit(),  # after ConcatToGather: a rolled tensor is a permutation, not two parts
+    PadIntoConv(),
     LiftGates(),  # after movement: it looks for plain Reshapes around the linear layers
     SimplifyMovement(),  # the reshapes around a lifted gate are gone, chains may have met
     NormaliseClip(),
@@ -49,11 +54,15 @@ CANONICAL: tuple[GraphPass, ...] = (
     BatchNormToAffine(),
     ActivateFirst(),  # before folding: brings scales and clips next to their convolution
     SimplifyMovement(),  # permutations that were apart may be neighbours now
+    FoldIntoSum(),  # also what the next would fold; that one says why it does not
+    DelayOffsets(),  # before the residual, which an offset in between hides
+    ResidualIntoProduct(),
     FoldIntoProducer(),
-    FoldIntoConsumer(),
+    FoldIntoConsumer(),  # after delaying, which brings offsets to it
     HoistOverSplit(),
     ClampsIntoWeights(),
     PermuteWeights(),
+    DropZeroBias(),  # after folding, which gives every layer a bias
     DropIdentities(),  # folding can leave x * 1 and x + 0
     DeduplicateInitializers(),  # last: the others make new constants
 )
@@ -62,6 +71,8 @@ CANONICAL: tuple[GraphPass, ...] = (
 def choice_passes(choices: GraphChoices) -> tuple[GraphPass, ...]:
     """The passes that give a canonical graph the form ``choices`` asks for, in order."""
     passes: list[GraphPass] = []
+    if choices.synthesise_above:
+        passes.append(SynthesiseKernels(choices.synthesise_above))
     if choices.depth_multiplier:
         passes += [
             DepthMultiplier(choices.costs),

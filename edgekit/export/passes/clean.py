@@ -132,6 +132,29 @@ class DropIdentities(NodePass):
         return True
 
 
+class DropZeroBias(NodePass):
+    """A bias of zeros is none; a Gemm's C and a Conv's B alike.
+
+    Given:
+        x: float[1, 8]
+        y = Gemm(x, w[6, 8], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0], transB=1)
+        return y
+    Result:
+        x: float[1, 8]
+        y = Gemm(x, w[6, 8], transB=1)
+        return y
+    """
+
+    name = "drop-zero-bias"
+    op_types = ("Conv", "Gemm")
+
+    def rewrite_node(self, node: ir.Node) -> bool | str:
+        if len(node.inputs) < 3 or scalar(node.inputs[2]) != 0:
+            return False
+        replace(node.outputs[0], Builder(node).again(node, *node.inputs[:2])[0])
+        return True
+
+
 def _same_as(node: ir.Node) -> ir.Value | None:
     """The input that the first output of ``node`` equals, or None."""
     test = _NO_OPS.get(node.op_type)
