@@ -11,8 +11,13 @@ are of this form, whatever the size of the map, 1 x 1 included:
     normalisation, x * 1/std(x)   no layer with weights behind the pool: not a coefficient
     attention over positions      no global pool: not a coefficient of a channel
 
+A convolution that covers all that is left of a map, as DCD has behind its pool to 2 x 2, is a pool
+and a layer in one. On a vector there is nothing left to pool: there, in DCD's classifier, the
+coefficient is what has passed more layers with weights since the pool, if it was not computed from
+the other factor.
+
 So each computed value has an ``Origin``: how many global pools every way from the inputs passes
-at least, and whether a layer with weights came after the last. A constant has none.
+at least, and how many layers with weights came after the last. A constant has none.
 """
 
 from __future__ import annotations
@@ -55,11 +60,16 @@ class Origin:
 
     Attributes:
         pools: global pools on the way from an input that passes fewest.
-        weighted: a layer with weights came after the last of them.
+        layers: layers with weights after the last of them, on the way that passes most.
     """
 
     pools: int
-    weighted: bool
+    layers: int
+
+    @property
+    def weighted(self) -> bool:
+        """Whether there is any such layer."""
+        return self.layers > 0
 
 
 Origins = Mapping["ir.Value", Origin]
@@ -67,7 +77,7 @@ Origins = Mapping["ir.Value", Origin]
 
 def origins(graph: ir.Graph) -> Origins:
     """The origin of every value of ``graph`` that is computed from an input."""
-    found: dict[ir.Value, Origin] = {value: Origin(0, weighted=False) for value in graph.inputs}
+    found: dict[ir.Value, Origin] = {value: Origin(0, layers=0) for value in graph.inputs}
     for value in graph.initializers.values():
         found.pop(value, None)  # older files list their weights among the inputs
     for node in graph:
@@ -86,7 +96,7 @@ def kind_of_product(node: ir.Node, known: Origins) -> str:
     left, right = node.inputs
     if left is None or right is None or left not in known or right not in known:
         return SCALING
-    if _is_coefficient(known[left], known[right]) or _is_coefficient(known[right], known[left]):
+    if _is_coefficient(left, right, known) or _is_coefficient(right, left, known):
         return COEFFICIENT
     if left is not right and (_is_gate(left, right, known) or _is_gate(right, left, known)):
         return ACTIVATION
@@ -97,13 +107,42 @@ def _after(node: ir.Node, inputs: Iterable[Origin]) -> Origin:
     inputs = list(inputs)
     pools = min(origin.pools for origin in inputs)
     if is_global_pool(node):
-        return Origin(pools + 1, weighted=False)
-    weighted = node.op_type in WEIGHTED or any(origin.weighted for origin in inputs)
-    return Origin(pools, weighted)
+        return Origin(pools + 1, layers=0)
+    if _covers_the_map(node):
+        return Origin(pools + 1, layers=1)
+    layers = max(origin.layers for origin in inputs)
+    return Origin(pools, layers + (node.op_type in WEIGHTED))
 
 
-def _is_coefficient(left: Origin, right: Origin) -> bool:
-    return left.weighted and left.pools > right.pools
+def _is_coefficient(value: ir.Value, map_: ir.Value, known: Origins) -> bool:
+    left, right = known[value], known[map_]
+    if left.pools != right.pools or not left.pools:
+        return left.weighted and left.pools > right.pools
+    return left.layers > right.layers > 0 and not _comes_from(value, map_)
+
+
+def _covers_the_map(node: ir.Node) -> bool:
+    """Whether ``node`` is a convolution of a whole map, which leaves one value a channel."""
+    if node.op_type != "Conv":
+        return False
+    before, kernel = _sizes(node.inputs[0])[2:], _sizes(node.inputs[1])[2:]
+    after = _sizes(node.outputs[0])[2:]
+    return before == kernel and max(before, default=1) > 1 and set(after) == {1}
+
+
+def _comes_from(value: ir.Value, source: ir.Value) -> bool:
+    """Whether ``value`` was computed from ``source``."""
+    waiting, seen = [value], {value}
+    while waiting:
+        at = waiting.pop()
+        if at is source:
+            return True
+        node = at.producer()
+        for item in () if node is None else node.inputs:
+            if item is not None and item not in seen:
+                seen.add(item)
+                waiting.append(item)
+    return False
 
 
 def is_global_pool(node: ir.Node) -> bool:

@@ -14,6 +14,7 @@ from edgekit.profiling.counts import count_graph
 # The body of a graph of x [1, 4, H, W] and the weights below, and what the last Mul is, that of y.
 _HEAD = "g (float[1,4,{h},{w}] x, float[1,4] v) => (float[1,4,{h},{w}] y)"
 _SIXTEEN = f"{{{', '.join(['1.0'] * 16)}}}"
+_GRID = f"<float[4,4,2,2] grid = {{{', '.join(['1.0'] * 64)}}}, "
 _WEIGHTS = (
     f"<float[4,4,1,1] k = {_SIXTEEN}, float[4,4] m = {_SIXTEEN}, "
     """
@@ -53,6 +54,21 @@ FORMS: dict[str, tuple[str, str]] = {
            f = Sigmoid(c) w = Mul(f, z) y = Add(w, x)""",
         COEFFICIENT,
     ),
+    "on a vector, through more layers": (
+        """p = ReduceMean<keepdims = 0>(x, hw) a = Gemm(p, m) b = Gemm(a, m) f = HardSigmoid(b)
+           z = Gemm(p, m) w = Mul(f, z) r = Reshape(w, back) y = Add(r, x)""",
+        COEFFICIENT,
+    ),
+    "on a vector, of the vector itself": (
+        """p = ReduceMean<keepdims = 0>(x, hw) z = Gemm(p, m) b = Gemm(z, m) f = HardSigmoid(b)
+           w = Mul(f, z) r = Reshape(w, back) y = Add(r, x)""",
+        PRODUCT,
+    ),
+    "on a vector, as deep on either side": (
+        """p = ReduceMean<keepdims = 0>(x, hw) b = Gemm(p, m) f = Sigmoid(b)
+           z = Gemm(p, m) w = Mul(f, z) r = Reshape(w, back) y = Add(r, x)""",
+        PRODUCT,
+    ),
     "h-swish": ("g = HardSigmoid(x) y = Mul(x, g)", ACTIVATION),
     "h-swish, spelt out": (
         "a = Add(x, half) b = Clip(a) g = Div(b, half) y = Mul(g, x)",
@@ -83,10 +99,10 @@ FORMS: dict[str, tuple[str, str]] = {
 }
 
 
-def _kinds(body: str, height: int, width: int) -> list[tuple[str, int]]:
+def _kinds(body: str, height: int, width: int, more: str = "<") -> list[tuple[str, int]]:
     """Kind and number of every product, those of a coefficient too."""
     head = _HEAD.format(h=height, w=width)
-    text = f'<ir_version: 8, opset_import: ["" : 18]> {head} {_WEIGHTS} {{ {body} }}'
+    text = f'<ir_version: 8, opset_import: ["" : 18]> {head} {more}{_WEIGHTS[1:]} {{ {body} }}'
     proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True)
     model = ir.from_proto(proto)
     counts = count_graph(model)
@@ -105,3 +121,13 @@ def test_each_form_is_told_by_where_it_comes_from(name: str, size: tuple[int, in
     assert kind == wanted
     behind_the_pool = "w = Mul" in body  # else the product is y, as large as the map
     assert number == (4 if behind_the_pool else 4 * size[0] * size[1])
+
+
+def test_a_convolution_of_all_that_a_pool_leaves_is_a_coefficient() -> None:
+    """DCD's coefficient branch pools to 2 x 2; where the pool leaves more, a map is left."""
+    pool = "p = AveragePool<kernel_shape = [{0}, {0}], strides = [{0}, {0}]>(x)"
+    rest = "c = Conv(p, grid) z = Conv(x, k) w = Mul(c, z) y = Relu(w)"
+    assert _kinds(f"{pool.format(2)} {rest}", 4, 4, _GRID)[-1] == (COEFFICIENT, 4 * 4 * 4)
+    rest = """c = Conv(p, grid) n = Shape(x) e = Resize<mode = "nearest">(c, , , n)
+              w = Mul(e, x) y = Relu(w)"""
+    assert _kinds(f"{pool.format(2)} {rest}", 6, 6, _GRID)[-1] == (PRODUCT, 4 * 6 * 6)
