@@ -1,5 +1,6 @@
 # make demo    everything end to end on a photograph, from a fresh machine
 # make test    everything that must hold before a change lands
+# make test-zoo  exports every network of the zoo, where make test exports one or two a family
 # make test-arm  the same on an emulated AArch64 board, where root, QEMU and a network allow it
 # make bench   the measured figures of README.md and docs
 # make clean   remove what these made (not the bundles you exported elsewhere)
@@ -10,6 +11,9 @@ BIN    := $(VENV)/bin
 # torch stands on the line of everything that needs it: alone, pip may bring another version.
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "torch==2.13.0"
 
+# Two processes of one thread each: two of two would wait for each other's.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
 # What a board installs must run on JetPack 6's Python 3.10.
 BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targets.py bundle \
         runtimes profiling cli \
@@ -19,13 +23,16 @@ BENCHES = import_time export_time run_overhead graph_forms vs_peers
 # Our TFLite files beside onnx2tf's, where that is installed apart: make bench ONNX2TF=PATH
 ONNX2TF ?=
 
-.PHONY: demo test test-arm lint types bench clean
+.PHONY: demo test test-zoo test-arm lint types bench clean
 
 demo: $(VENV)/.user
 	$(BIN)/python examples/demo.py
 
 test: lint types
-	$(BIN)/python -m pytest -q -n 2
+	$(PYTEST)
+
+test-zoo: $(VENV)/.dev
+	$(PYTEST) -m zoo
 
 # Says why where it cannot run. What it makes is kept in EDGEKIT_ARM_ROOT (~/.cache/edgekit-arm).
 test-arm: $(VENV)/.dev

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekit.models.dcd import DynamicConv, DynamicLinear
+from edgekit.models.dcd import DynamicConv, DynamicLinear, SqueezeGate
 
 
 class PlainConv(nn.Module):
@@ -51,8 +51,10 @@ class PlainLinear(nn.Module):
 
 def coefficients(layer: DynamicConv | DynamicLinear, pooled: Tensor) -> tuple[Tensor, Tensor]:
     """(B, features) -> (B, L, L) and (B, out)."""
-    z = layer.fc[0](pooled)
-    y = z * functional.relu6(layer.fc[1].fc(z) + 3) / 3
+    squeeze, gate = layer.fc
+    assert isinstance(gate, SqueezeGate)
+    z = squeeze(pooled)
+    y = z * functional.relu6(gate.fc(z) + 3) / 3
     phi = layer.fc_phi(y).view(-1, layer.size.latent, layer.size.latent)
     return phi, functional.relu6(layer.fc_scale(y) + 3) / 3
 

@@ -92,12 +92,12 @@ class ImageFacts:
 def zoo_source(
     model_id: str,
     *,
-    weights: str,
-    num_classes: int | None,
-    image_size: int | None,
-    seed: int,
-    progress: Progress,
+    weights: str = "auto",
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    seed: int = 0,
     drop_head: bool = False,
+    progress: Progress = lambda _: None,
 ) -> Source:
     """A network of the zoo with its weights.
 

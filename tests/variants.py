@@ -1,0 +1,43 @@
+"""Which networks of the zoo ``make test`` takes through slow paths; ``make test-zoo`` the rest.
+
+Building, keys and counts are tested for every network everywhere. Tracing and exporting takes ten
+seconds and more, so that is done for one or two a family, and for the others where a change lands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from edgekit.models.zoo import VARIANTS
+
+SAMPLED = (
+    "micronet-m1",
+    "micronet-v1-m3",
+    "dcd-mobilenetv2-x0.35",
+    "dcd-resnet18",
+    "mobilenetv2-x0.5",
+    "mobilenetv3-small",
+    "mobilenetv3-large-seed",
+    "efficientnet-b0-tf",
+    "resnet18",
+)
+# Above this many MACs a network is exported for small images: what is exported is the same graph.
+LARGE = 1_000_000_000
+SMALL_IMAGE = 64
+
+
+def every_variant(sampled: Collection[str] = SAMPLED) -> list[ParameterSet]:
+    """Each id as a parameter; those that are not ``sampled`` are of the zoo run."""
+    return [
+        pytest.param(model_id, marks=() if model_id in sampled else pytest.mark.zoo)
+        for model_id in VARIANTS
+    ]
+
+
+def image_size(model_id: str) -> int:
+    """Pixels of the image for which the slow paths take this network."""
+    row = VARIANTS[model_id]
+    return row.image_size if row.macs < LARGE else SMALL_IMAGE
