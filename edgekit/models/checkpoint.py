@@ -18,7 +18,6 @@ import argparse
 import codecs
 import os
 import re
-import shlex
 import stat
 import tempfile
 import textwrap
@@ -38,6 +37,7 @@ from edgekit.models.fitting import (
     build_network,
     list_parts,
     match,
+    offer,
     problems,
     shapes_of,
     some,
@@ -291,7 +291,7 @@ def _nest(
         content, part = content[nests[0]], rest if asked else part
     others = [str(name) for name, value in content.items() if _has_tensors(value)]
     if others and not any(isinstance(value, Tensor) for value in content.values()):
-        offers = " or ".join(f"--weights {shlex.quote(f'{spec}#{name}')}" for name in others[:4])
+        offers = " or ".join(offer(f"{spec}#{name[:80]}") for name in others[:4])
         raise CheckpointError(
             f"{path.name} has no {' or '.join(map(repr, _NESTS))}, but tensors under "
             f"{some(map(repr, others))}, which may be averaged or of several networks: choose with "

@@ -249,8 +249,15 @@ def _has_mark(variant: Variant, got: Shapes) -> bool:
 
 def list_parts(keys: Iterable[str]) -> str:
     """The parts of a state dict for a message, the largest first, with how much is in each."""
-    counts = Counter(key.partition(".")[0] for key in keys)
-    return some((f"{name[:40]} ({count} tensors)" for name, count in counts.most_common()), most=6)
+    counts = Counter(key.partition(".")[0] for key in keys).most_common()
+    names = (f"{name[:40]} ({n} tensors)" if n > 1 else name[:40] for name, n in counts)
+    return some(names, most=6)
+
+
+def offer(spec: str) -> str:
+    """``--weights spec`` as it is typed; a # inside a word needs no quotes."""
+    plain = shlex.quote(spec.replace("#", "")) == spec.replace("#", "")
+    return f"--weights {spec if plain else shlex.quote(spec)}"
 
 
 def _networks_inside(got: Shapes) -> dict[str, Shapes]:
@@ -260,18 +267,23 @@ def _networks_inside(got: Shapes) -> dict[str, Shapes]:
     return {prefix: _under(prefix, got) for prefix in dict.fromkeys(prefixes)}
 
 
-def _advice(given: Given, variant: Variant) -> str:
-    """What to do with a state dict that is not the body of ``variant``."""
+def _misfit(given: Given, found: Match) -> CheckpointError:
+    """What to do with a state dict that is not the body of ``found.variant``."""
+    name, variant = given.name, found.variant
     inside = _networks_inside(shapes_of(given.state))
-    if not inside:
-        return suggestion(shapes_of(given.state))
-    held = f"It holds {list_parts(given.state)}."
     usable = [part for part, got in inside.items() if match(variant, got).is_of_it]
     if usable:
-        offers = " or ".join(f"--weights {shlex.quote(given.part(part))}" for part in usable)
-        return f"{held} Use {offers}."
-    found = (f"Part {part}: {suggestion(got)}" for part, got in inside.items())
-    return f"{held} {' '.join(found)}"
+        offers = " or ".join(offer(given.part(part)) for part in usable)
+        return CheckpointError(
+            f"{name} as a whole does not fit {variant.id}: it holds {list_parts(given.state)}. "
+            f"Use {offers}."
+        )
+    what = problems(found.missing, found.left_over, found.differ)
+    advice = [f"Part {part[:80]}: {suggestion(got)}" for part, got in inside.items()]
+    return CheckpointError(
+        f"{name} does not fit {variant.id}: {what}. "
+        f"{' '.join(advice[:4]) or suggestion(shapes_of(given.state))}"
+    )
 
 
 # ---------------------------------------------------------------------------
@@ -344,10 +356,7 @@ def fit(
         )
     found = match(variant, shapes_of(given.state))
     if found.distance:
-        raise CheckpointError(
-            f"{given.name} does not fit {variant.id}: "
-            f"{problems(found.missing, found.left_over, found.differ)}. {_advice(given, variant)}"
-        )
+        raise _misfit(given, found)
     if not (found.same_function or given.recorded):
         raise _other_flavour(given, found)
     if drop_head:

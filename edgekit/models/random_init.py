@@ -65,15 +65,17 @@ def draw_parameters(module: nn.Module, seed: int, only: str = "") -> None:
                 continue
             owner, _, leaf = key.rpartition(".")
             unit = _unit(f"{seed}/{key}", parameter.shape)
+            # In place: a large network has hundreds of megabytes of these.
             if owner in norms:
-                value = 1 + _NORM_WEIGHT * unit if leaf == "weight" else _NORM_BIAS * unit
+                unit.mul_(_NORM_WEIGHT if leaf == "weight" else _NORM_BIAS)
+                unit.add_(1 if leaf == "weight" else 0)
             elif parameter.ndim < 2:
-                value = _BIAS * unit
+                unit.mul_(_BIAS)
             else:
                 fan_in = math.prod(parameter.shape[1:])
                 gain = _CONVOLUTION_GAIN if parameter.ndim > 2 else _LINEAR_GAIN
-                value = unit * (gain * math.sqrt(3.0 / fan_in))
-            parameter.copy_(value)
+                unit.mul_(gain * math.sqrt(3.0 / fan_in))
+            parameter.copy_(unit)
 
 
 def calibration_images(count: int, size: int, channels: int = 3) -> Tensor:
@@ -117,7 +119,7 @@ def _unit(name: str, shape: tuple[int, ...] | torch.Size) -> Tensor:
     generator = torch.Generator()
     generator.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big"))
     whole = torch.randint(-(1 << 23), 1 << 23, tuple(shape), generator=generator)
-    return whole.double() / (1 << 23)
+    return whole.double().div_(1 << 23)
 
 
 @contextmanager
@@ -178,8 +180,10 @@ def _spread(logits: Tensor, linear_outputs: Mapping[nn.Linear, Tensor]) -> None:
     """
     for linear, output in linear_outputs.items():
         if output is logits:
-            spread = max(float(logits.std(0).mean()), _LEAST_SPREAD)
-            linear.weight.mul_(2.0 ** max(0, round(-math.log2(spread))))
+            spread = float(logits.std(0).mean())
+            if math.isfinite(spread):  # the body of a checkpoint may overflow
+                doublings = round(-math.log2(max(spread, _LEAST_SPREAD)))
+                linear.weight.mul_(2.0 ** max(0, doublings))
 
 
 def _rounded(x: Tensor, bits: int) -> Tensor:

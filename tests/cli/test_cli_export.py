@@ -1,13 +1,19 @@
 """``edgekit export``: from a typed line to a bundle, and every way the line can be wrong."""
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from edgekit.bundle import open_bundle
 from edgekit.cli import main
 from edgekit.export import pipeline
+from edgekit.models.building import create
+from edgekit.models.heads import build_head
+from edgekit.models.zoo import VARIANTS, Weights
 
 PHOTO = Path(__file__).resolve().parents[2] / "examples" / "photo.jpg"
 
@@ -136,22 +142,22 @@ def test_the_jetsons_last_line_leads_to_the_board(onnx_file, tmp_path, capsys):
 
 def test_every_zoo_option_reaches_the_pipeline(asked, tmp_path):
     out = tmp_path / "out"
-    typed = (
-        f"export micronet-m1 --target rpi4 --weights random --num-classes 7 --imgsz 96 --seed 3 \
-        --skip onnxruntime --force -o {out}"
-    )
+    typed = f"export micronet-m1 --target rpi4 --weights w.pth#student --num-classes 7 --imgsz 96 \
+        --seed 3 --drop-head --fc-squeeze 8 --skip onnxruntime --force -o {out}"
     assert main(typed.split()) == 1
     arguments, options = asked["zoo"]
     assert arguments == ("micronet-m1", "rpi4")
     assert options.pop("progress")
     assert options == {
-        "weights": "random",
+        "weights": "w.pth#student",
         "out": out,
         "num_classes": 7,
         "image_size": 96,
         "skip": ["onnxruntime"],
         "force": True,
         "seed": 3,
+        "drop_head": True,
+        "fc_squeeze": 8,
         "precision": "fp32",
     }
 
@@ -160,6 +166,7 @@ def test_what_is_not_typed_is_the_pipelines_default(asked):
     assert main(["export", "micronet-m1", "--target", "x86"]) == 1
     options = asked["zoo"][1]
     assert (options["weights"], options["seed"], options["out"]) == ("auto", 0, None)
+    assert (options["drop_head"], options["fc_squeeze"]) == (False, None)
     assert options["num_classes"] is None
     assert options["image_size"] is None
 
@@ -184,6 +191,18 @@ def test_what_is_not_typed_is_the_pipelines_default(asked):
         ("micronet-m1 --target x86 --precision int4", 2, "unknown precision 'int4'"),
         ("micronet-m1 --target x86 --mean 0,0,0", 2, "--mean is for your own FILE.onnx"),
         ("micronet-m1 --target x86 --input-shape 1,3,8,8", 2, "--input-shape is for your own"),
+        ("micronet-m1 --target x86 --weights random --drop-head", 2, "--weights random has none"),
+        ("micronet-m1 --target x86 --fc-squeeze 8", 2, "micronet-m1 has no such choice"),
+        ("dcd-mobilenetv2-x0.5 --target x86 --fc-squeeze 4", 2, "is 4; 8 and 16 are possible"),
+        ("dcd-mobilenetv2-x0.5 --target x86 --fc-squeeze no", 2, "'no' is not a positive whole"),
+        (
+            "micronet-m1 --target x86 --weights none.pth#student",
+            1,
+            "none.pth#student: no such file",
+        ),
+        ("micronet-m1 --target x86 --weights w.pth#", 2, "w.pth#: name a part behind the #"),
+        ("missing.onnx --target x86 --drop-head", 2, "--drop-head is for a network of the zoo"),
+        ("missing.onnx --target x86 --fc-squeeze 8", 2, "--fc-squeeze is for a network of the zoo"),
         ("missing.onnx --target x86", 1, "no such ONNX file: missing.onnx"),
         ("missing.onnx --target x86 --weights w.pth", 2, "--weights is for a network of the zoo"),
         ("./missing.onnx --target x86 --seed 0", 2, "--seed is for a network of the zoo"),
@@ -195,6 +214,73 @@ def test_lines_that_are_wrong(typed, code, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert says in failure(capsys, *typed.split(), code=code)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def seed_file(tmp_path_factory):
+    """A file like those of SEED's training: a student, a teacher and a queue."""
+    student = create("mobilenetv2-x0.35", "random", image_size=32).module
+    student.set_submodule("classifier.1", build_head("projection", 1280, 16))
+    whole = {f"module.student.{key}": value for key, value in student.state_dict().items()}
+    whole |= {"module.teacher.conv.weight": torch.ones(1), "module.queue": torch.ones(16, 4)}
+    path = tmp_path_factory.mktemp("seed") / "seed.pth.tar"
+    torch.save({"epoch": 1, "state_dict": whole}, path)
+    return path
+
+
+def test_the_file_of_a_training_is_answered_with_the_line_to_type(seed_file, tmp_path, capsys):
+    line = ["mobilenetv2-x0.35", "--target", "x86", "-o", tmp_path / "x"]
+    answer = failure(capsys, *line, "--weights", seed_file, code=1)
+    assert "it holds student (316 tensors), teacher, queue" in answer
+    assert answer.endswith(f"Use --weights {seed_file}#student.")
+    answer = failure(capsys, *line, "--weights", f"{seed_file}#pupil", code=1)
+    assert "has no part 'pupil'; it has student (316 tensors)" in answer
+
+
+def test_a_students_embedding_is_exported_as_one(seed_file, tmp_path, capsys):
+    out = tmp_path / "student"
+    line = ["export", "mobilenetv2-x0.35", "--target", "x86", "--skip", "openvino", "-o", str(out)]
+    assert main([*line, "--weights", f"{seed_file}#student", "--imgsz", "32"]) == 0
+    printed = capsys.readouterr()
+    assert "weights: file seed.pth.tar#student" in printed.out
+    assert "has a projection head of 16 outputs" in printed.err
+    with open_bundle(out) as opened:
+        assert opened.manifest.model.task == "embedding"
+        assert opened.labels() == ()
+        (output,) = opened.manifest.outputs
+    assert (output.name, output.shape) == ("embedding", (1, 16))
+
+
+def test_a_random_head_is_shouted(seed_file, tmp_path, capsys):
+    out = tmp_path / "new"
+    line = ["export", "mobilenetv2-x0.35", "--target", "x86", "--skip", "openvino", "-o", str(out)]
+    options = ["--drop-head", "--num-classes", "3", "--imgsz", "32"]
+    assert main([*line, "--weights", f"{seed_file}#student", *options]) == 0
+    printed = capsys.readouterr()
+    assert "weights: file seed.pth.tar#student, head random, seed 0" in printed.out
+    assert "RANDOM head" in printed.err
+    with open_bundle(out) as opened:
+        assert opened.manifest.weights.random
+        assert opened.manifest.model.task == "classification"
+        assert opened.labels() == ("class 0", "class 1", "class 2")
+    assert "**Random. Fit for latency work" in (out / "README.md").read_text()
+
+
+def test_the_card_of_an_own_file_shows_the_licence_of_the_published_one(tmp_path, monkeypatch):
+    row = VARIANTS["mobilenetv2-x0.35"]
+    nowhere = Weights("", None, 1, "research only", "them", sha256_prefix="00", where="a drive")
+    monkeypatch.setitem(VARIANTS, row.id, replace(row, weights=nowhere))
+    path, out = tmp_path / "w.pth", tmp_path / "out"
+    torch.save(create(row.id, "random", image_size=32).module.state_dict(), path)
+    line = ["export", row.id, "--target", "x86", "--skip", "openvino", "--imgsz", "32", "-q"]
+    assert main([*line, "--weights", str(path), "-o", str(out)]) == 0
+    conditional = "if the weights are the published ones or made from them: research only"
+    assert f"Licence: {conditional}" in (out / "README.md").read_text()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    known = replace(nowhere, sha256_prefix=digest[:8])
+    monkeypatch.setitem(VARIANTS, row.id, replace(row, weights=known))
+    assert main([*line, "--weights", str(path), "-o", str(out), "--force"]) == 0
+    assert "Licence: research only" in (out / "README.md").read_text()
 
 
 def test_random_weights_are_shouted(tmp_path, capsys):

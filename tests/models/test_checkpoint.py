@@ -16,9 +16,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgekit.errors import CheckpointError
+from edgekit.errors import CheckpointError, UnknownNameError
 from edgekit.models import checkpoint
-from edgekit.models.checkpoint import build_network, load_strict, read_checkpoint, variant_shapes
+from edgekit.models.checkpoint import (
+    build_network,
+    load_strict,
+    read_checkpoint,
+    recorded_variant,
+    save_checkpoint,
+    variant_shapes,
+)
 from edgekit.models.zoo import VARIANTS, Variant, get_variant
 from tests.models import fill_rule
 
@@ -55,6 +62,15 @@ LAYOUTS: dict[str, Any] = {
         "best_prec5": np.float32(70),
         "args": argparse.Namespace(lr=0.2, arch="m0"),
     },
+    "torchvision's scripts": {
+        "model": SMALL,
+        "model_ema": {"n_averaged": torch.tensor(1), **with_prefix(SMALL)},
+        "optimizer": {},
+        "args": argparse.Namespace(lr=0.2),
+    },
+    "timm's training": {"state_dict": SMALL, "state_dict_ema": {"a.weight": torch.zeros(2, 3)}},
+    "SimCLR": {"model": with_prefix(with_prefix(with_prefix(SMALL)))},
+    "nested twice": {"model": {"state_dict": SMALL}},
     "parameters": {key: torch.nn.Parameter(SMALL[key], requires_grad=False) for key in SMALL},
 }
 
@@ -180,7 +196,8 @@ def test_a_file_cut_short_is_damaged(kind: str, kept: float, tmp_path: Path) -> 
         (torch.ones(1), "holds a Tensor"),
         ({}, "holds a dict"),
         ({"state_dict": {}}, "holds a dict"),
-        ({"epoch": 3, "model": SMALL}, "epoch, model hold no dense tensor"),
+        ({"epoch": 3, "net": 4}, "epoch, net hold no dense tensor"),
+        ({"model": {"w": 3, "v": torch.ones(1)}}, "w hold no dense tensor"),
         ({"w": torch.ones(2, 2).to_sparse()}, "w hold no dense tensor"),
         ({"w": torch.ones(2, device="meta")}, "w hold no dense tensor"),
         ({1: torch.ones(2)}, "1 hold no dense tensor"),
@@ -191,6 +208,87 @@ def test_what_is_no_state_dict_is_named(content: Any, words: str, tmp_path: Path
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=rf"w\.pth .*{words}"):
         read_checkpoint(path)
+
+
+# ---------------------------------------------------------------------------
+# Parts
+# ---------------------------------------------------------------------------
+
+OTHER: State = {"a.weight": torch.zeros(2, 3)}
+
+
+def under(prefix: str, state: State) -> State:
+    return {f"{prefix}.{key}": value for key, value in state.items()}
+
+
+SEED = {
+    **under("module.student", SMALL),
+    **under("module.teacher", OTHER),
+    "module.queue": torch.ones(2),
+}
+PARTS: dict[str, tuple[Any, str]] = {
+    "of a state dict": ({"state_dict": SEED}, "student"),
+    "written with DataParallel's prefix": ({"state_dict": SEED}, "module.student"),
+    "from the outermost": ({"state_dict": SEED}, "state_dict.student"),
+    "with a prefix inside": (under("net", with_prefix(SMALL)), "net"),
+    "of several components": (under("a.b.c", SMALL) | under("a.b.d", OTHER), "a.b.c"),
+    "with a prefix that some keys have": (
+        {"module.s.a": SMALL["n"], "s.b": SMALL["n"]},
+        "module.s",
+    ),
+    "averaged weights": ({"model": OTHER, "model_ema": with_prefix(SMALL)}, "model_ema"),
+    "that is no state_dict's": ({"student": SMALL, "teacher": OTHER}, "student"),
+    "with odd characters": (under("a b/\u00e4\n", SMALL), "a b/\u00e4\n"),
+    "beside what is no tensor": ({"x": 3, **under("student", SMALL)}, "student"),
+}
+
+
+@pytest.mark.parametrize(("content", "part"), PARTS.values(), ids=list(PARTS))
+def test_a_part_is_taken_without_its_prefix(content: Any, part: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    found = read_checkpoint(tmp_path / "w.pth", part)
+    wanted = {"a": SMALL["n"]} if part == "module.s" else SMALL
+    assert same(found, wanted)
+
+
+@pytest.mark.parametrize("part", ["nobody", "stud", "student.a.weight", "queue", "student..a", "."])
+def test_an_unknown_part_is_answered_with_those_there_are(part: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": SEED}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(tmp_path / "w.pth", part)
+    assert str(caught.value) == (
+        f"w.pth has no part {part!r}; it has student (2 tensors), teacher, queue."
+    )
+
+
+def test_a_hostile_part_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    torch.save({"\x1b[2Jx.a": torch.ones(1), "y": torch.ones(1)}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(tmp_path / "w.pth", "\x1b[31m\n" + "z" * 500)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "offered"),
+    [
+        ({"epoch": 3, "model_ema": SMALL}, "--weights my/w.pth#model_ema"),
+        ({"state_dict_ema": SMALL}, "--weights my/w.pth#state_dict_ema"),
+        (
+            {"student": SMALL, "teacher": OTHER, "optimizer": {}},
+            "--weights my/w.pth#student or --weights my/w.pth#teacher",
+        ),
+    ],
+)
+def test_averaged_and_other_tensors_are_not_taken_unasked(
+    content: Any, offered: str, tmp_path: Path
+) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(
+        CheckpointError, match="has no 'state_dict' or 'model', but tensors under"
+    ) as e:
+        read_checkpoint(tmp_path / "w.pth", spec="my/w.pth")
+    assert str(e.value).endswith(f"choose with {offered}.")
 
 
 def test_a_folder_and_nothing_are_named(tmp_path: Path) -> None:
@@ -215,6 +313,52 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         archive.writestr("w/data/0", bytes(1_000_000))
     with pytest.raises(CheckpointError, match="unpacks to 1,000,000 bytes; at most 100,000"):
         read_checkpoint(path)
+
+
+# ---------------------------------------------------------------------------
+# Writing
+# ---------------------------------------------------------------------------
+
+
+def test_a_saved_network_says_what_it_is(tmp_path: Path) -> None:
+    path, network = tmp_path / "own.safetensors", build_network(get_variant("mobilenetv3-small"), 3)
+    save_checkpoint(network, "mobilenetv3-small", path)
+    assert recorded_variant(path) == "mobilenetv3-small"
+    assert same(
+        dict(sorted(read_checkpoint(path).items())), dict(sorted(network.state_dict().items()))
+    )
+    before = path.read_bytes()
+    save_checkpoint(network, "mobilenetv3-small", path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["own.safetensors"]
+
+
+def test_other_files_record_nothing(m0_file: Path, tmp_path: Path) -> None:
+    assert recorded_variant(m0_file) == ""
+    save_file(SMALL, tmp_path / "plain.safetensors")
+    assert recorded_variant(tmp_path / "plain.safetensors") == ""
+
+
+def test_another_network_is_not_saved_under_an_id(tmp_path: Path) -> None:
+    path, network = tmp_path / "own.safetensors", build_network(get_variant("mobilenetv3-small"))
+    with pytest.raises(CheckpointError, match="what is to be saved is no mobilenetv2-x0.5: "):
+        save_checkpoint(network, "mobilenetv2-x0.5", path)
+    with pytest.raises(UnknownNameError, match="did you mean mobilenetv3-small"):
+        save_checkpoint(network, "mobilenetv3-smal", path)
+    network.classifier = torch.nn.Identity()
+    with pytest.raises(CheckpointError, match="classifier.0"):
+        save_checkpoint(network, "mobilenetv3-small", path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_half_a_file_is_never_left(tmp_path: Path) -> None:
+    network = build_network(get_variant("micronet-m0"))
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(CheckpointError, match="cannot write .*taken: Is a directory"):
+        save_checkpoint(network, "micronet-m0", tmp_path / "taken")
+    with pytest.raises(CheckpointError, match="cannot write .*No such file or directory"):
+        save_checkpoint(network, "micronet-m0", tmp_path / "none" / "own.safetensors")
+    assert os.listdir(tmp_path) == ["taken"]
 
 
 # ---------------------------------------------------------------------------
@@ -268,6 +412,20 @@ def test_another_shape_is_named(m0_state: State) -> None:
 def test_the_right_network_is_suggested(config: str) -> None:
     with pytest.raises(CheckpointError, match=f"It fits micronet-{config} .*1000 classes"):
         load_strict(m0(), fill_rule.state(config), "w.pth")
+
+
+def test_files_older_than_counts_of_batches_load_as_if_none_had_been_seen(m0_state: State) -> None:
+    old = {key: value for key, value in m0_state.items() if "num_batches" not in key}
+    assert len(m0_state) - len(old) == 26
+    network = m0()
+    assert load_strict(network, old, "w.pth") == ()
+    counts = [v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")]
+    assert len(counts) == 26
+    assert not any(counts)
+    (first, *_) = (key for key in m0_state if "num_batches" in key)
+    some_counts = {**old, first: torch.tensor(0)}
+    with pytest.raises(CheckpointError, match="25 keys missing"):
+        load_strict(m0(), some_counts, "w.pth")
 
 
 def test_another_head_suggests_num_classes() -> None:

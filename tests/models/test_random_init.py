@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.models.building import CreatedModel, create
-from edgekit.models.random_init import calibration_images, randomise, state_sha256
+from edgekit.models.random_init import (
+    calibration_count,
+    calibration_images,
+    randomise,
+    state_sha256,
+)
 from edgekit.models.zoo import VARIANTS
 
 
@@ -31,25 +36,97 @@ def layer_outputs(created: CreatedModel, x: Tensor) -> dict[str, Tensor]:
     return outputs
 
 
-@pytest.mark.parametrize(("size", "classes"), [(32, 2), (96, 1000)])
-@pytest.mark.parametrize("model_id", VARIANTS)
-def test_every_layer_is_alive(model_id: str, size: int, classes: int) -> None:
-    created = create(model_id, "random", num_classes=classes, image_size=size)
-    outputs = layer_outputs(created, images(size))
+# Between their smaller and larger sisters, and minutes of work.
+SKIPPED = ("resnet101", "dcd-resnet101")
+TESTED = [model_id for model_id in VARIANTS if model_id not in SKIPPED]
+MICRONETS = [row.id for row in VARIANTS.values() if row.family == "micronet"]
+
+
+def test_all_but_those_are_tested() -> None:
+    assert len(TESTED) == len(VARIANTS) - 2 >= 41
+    assert len(MICRONETS) == 8
+
+
+def check_alive(outputs: dict[str, Tensor]) -> None:
     for name, output in outputs.items():
         assert bool(output.isfinite().all()), name
         assert 0.02 < float(output.std()) < 10, name
         assert float(output.abs().max()) < 100, name
 
 
-@pytest.mark.parametrize("model_id", VARIANTS)
+def distances(logits: Tensor) -> Tensor:
+    """Of each image's logits from each other's."""
+    return torch.cdist(logits, logits)[~torch.eye(len(logits), dtype=torch.bool)]
+
+
+@pytest.mark.parametrize("model_id", TESTED)
+def test_every_layer_is_alive_and_logits_differ(model_id: str) -> None:
+    outputs = layer_outputs(create(model_id, "random", image_size=96), images(96))
+    check_alive(outputs)
+    logits = outputs["logits"]
+    assert float(logits.std(1).min()) > 0.2
+    # An EfficientNet's or a DCD's depends less on the image: swish and dynamic classifiers.
+    assert float(logits.std(0).mean()) > 0.08
+    assert float(logits.abs().amax(1).min()) > 0.5
+    assert float(distances(logits).min()) > 1
+
+
+@pytest.mark.parametrize("model_id", MICRONETS)
+def test_small_images_and_few_classes_are_alive_too(model_id: str) -> None:
+    check_alive(layer_outputs(create(model_id, "random", num_classes=2, image_size=32), images(32)))
+
+
+@pytest.mark.parametrize("model_id", MICRONETS)
 def test_logits_differ_between_classes_and_between_images(model_id: str) -> None:
     logits = layer_outputs(create(model_id, "random", image_size=64), images(64))["logits"]
     assert float(logits.std(1).min()) > 0.2
     assert float(logits.std(0).mean()) > 0.2
     assert float(logits.abs().amax(1).min()) > 0.5
-    distances = torch.cdist(logits, logits)[~torch.eye(len(logits), dtype=torch.bool)]
-    assert float(distances.min()) > 1
+    assert float(distances(logits).min()) > 1
+
+
+BITS = {
+    ("micronet-m0", 224): "8e5cc22f1d82b6bd8938cdb7836bbe75dc7961feb0a9fad410a2ad85c8ec8cd2",
+    ("micronet-m3", 96): "3ccc0c693089a604068469d194a40052101b9a5c1e8912c7c4c1a116a7e84904",
+    ("mobilenetv3-small", 64): "3b9c736f63e635e9681e6f4423bc2062c333f16f3115a3f9965bb6f13131dc81",
+}
+
+
+@pytest.mark.parametrize(("model_id", "size"), BITS)
+def test_bits_are_those_of_the_first_release(model_id: str, size: int) -> None:
+    """Bundles with random weights made then and now are the same."""
+    assert create(model_id, "random", image_size=size).weights.sha256 == BITS[model_id, size]
+
+
+@pytest.mark.parametrize(
+    ("size", "macs", "count"),
+    [
+        (96, 10_000_000, 32),
+        (224, 20_000_000, 16),
+        (224, 4_089_000_000, 15),
+        (224, 11_514_000_000, 5),
+        (640, 40_000_000, 8),
+        (1024, 240_000_000_000, 4),
+    ],
+)
+def test_calibration_is_seconds_of_work(size: int, macs: int, count: int) -> None:
+    assert calibration_count(size, macs) == count
+
+
+@pytest.mark.parametrize("only", ["1", "1.2"])
+def test_one_part_can_be_drawn_alone(only: str) -> None:
+    network = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 5)),
+    )
+    randomise(network, calibration_images(8, 32), 0)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    randomise(network, calibration_images(8, 32), 1, only)
+    changed = {key for key, value in network.state_dict().items() if not value.equal(before[key])}
+    assert changed == {
+        key for key in before if key.startswith(f"{only}.") and "num_batches" not in key
+    }
+    assert len(changed) == (8 if only == "1" else 2)
 
 
 def test_coefficients_depend_on_the_image() -> None:
@@ -112,3 +189,10 @@ def test_calibration_images_look_like_normalised_photographs() -> None:
     assert float(batch.abs().max()) < 10
     assert torch.equal(batch, calibration_images(16, 64))
     assert batch.mean((1, 2, 3)).std() > 0.1
+
+
+def test_a_body_that_overflows_stops_nothing() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.Linear(4, 3))
+    nn.init.constant_(network.get_parameter("1.weight"), 3e38)
+    randomise(network.eval(), calibration_images(4, 2), 0, only="2")
+    assert bool(network.get_parameter("2.weight").isfinite().all())

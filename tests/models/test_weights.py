@@ -14,7 +14,7 @@ import torch
 
 from edgekit.errors import CheckpointError, DownloadError, UsageError
 from edgekit.models.weights import Located, NoneFound, cache_folder, is_offline, resolve
-from edgekit.models.zoo import Variant, Weights, get_variant
+from edgekit.models.zoo import VARIANTS, Variant, Weights, get_variant
 from tests.models.web_server import serving
 
 M0 = get_variant("micronet-m0")
@@ -59,7 +59,7 @@ def test_random_is_random() -> None:
 def test_a_file_is_named_without_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "mine.pth"
     path.write_bytes(CONTENT)
-    assert located(str(path)) == Located(path, "file mine.pth", DIGEST)
+    assert located(str(path)) == Located(path, "file mine.pth", DIGEST, spec=str(path))
 
 
 def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +101,72 @@ def test_other_schemes_are_refused(spec: str) -> None:
 def test_a_hugging_face_name_has_three_parts(spec: str) -> None:
     with pytest.raises(UsageError, match="expected hf://owner/repo/file"):
         resolve(spec, M0)
+
+
+# ---------------------------------------------------------------------------
+# Parts
+# ---------------------------------------------------------------------------
+
+
+def test_a_part_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "both.pth"
+    path.write_bytes(CONTENT)
+    spec = f"{path}#net.student"
+    assert located(spec) == Located(
+        path, "file both.pth#net.student", DIGEST, part="net.student", spec=spec
+    )
+
+
+@pytest.mark.parametrize("name", ["a#b.pth", "#", "a#", "random#student"])
+def test_a_file_that_is_really_called_so_is_taken_first(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(CONTENT)
+    Path("a").write_bytes(checkpoint_bytes(2))
+    found = located(name)
+    assert (found.path, found.part, found.source) == (Path(name), "", f"file {name}")
+    last = located(f"{name}#x")
+    assert (last.path, last.part) == (Path(name), "x")
+
+
+def test_a_part_of_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(CONTENT)
+    with pytest.raises(UsageError, match=r"w\.pth#: name a part behind the #, or leave the # out"):
+        resolve(f"{path}#", M0)
+    with pytest.raises(CheckpointError, match=r"none\.pth#student: no such file"):
+        resolve(f"{tmp_path / 'none.pth'}#student", M0)
+    for word in ("auto", "official", "random"):
+        with pytest.raises(UsageError, match=f"{word}#x: only a file, a URL or hf:// has parts"):
+            resolve(f"{word}#x", M0)
+
+
+def test_a_part_of_an_address_is_not_asked_of_the_server(server: tuple[str, list[str]]) -> None:
+    url = f"{server[0]}/good/w.pth"
+    found = located(f"{url}?token=secret#student")
+    assert server[1] == ["/good/w.pth?token=secret"]
+    assert (found.source, found.part) == (f"{url}#student", "student")
+    assert found.spec == f"{url}#student"
+    again = located(f"{url}?token=secret#teacher")
+    assert again.path == found.path
+    assert len(server[1]) == 1, "the file is in the cache, whichever part is taken"
+
+
+def test_a_part_of_a_hugging_face_file(
+    server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server[0])
+    found = located("hf://owner/repo/w.pth#student")
+    assert server[1] == ["/owner/repo/resolve/main/w.pth"]
+    assert (found.source, found.part) == ("hf://owner/repo/w.pth#student", "student")
+
+
+def test_a_part_does_not_show_a_password() -> None:
+    for spec in ("https://me:secret@h/a.pth#", "https://me:secret@h/a.pth#x"):
+        with pytest.raises(UsageError) as caught:
+            resolve(spec, M0)
+        assert "secret" not in str(caught.value)
 
 
 # ---------------------------------------------------------------------------
@@ -257,3 +323,52 @@ def test_auto_offline_falls_back_at_once() -> None:
     assert "EDGEKIT_OFFLINE is set" in found.why
     assert M0.weights is not None
     assert M0.weights.url in found.why
+
+
+def test_the_first_digits_of_a_checksum_are_held_against_the_file(
+    server: tuple[str, list[str]], cache: Path
+) -> None:
+    url = f"{server[0]}/good/w.pth"
+    wrong = replace(
+        M0, weights=Weights(url, None, 1 << 20, "BSD", "a test", sha256_prefix="00c0ffee")
+    )
+    with pytest.raises(
+        DownloadError, match=f"has sha256 {DIGEST}, expected one that begins with 00c0"
+    ):
+        resolve("official", wrong)
+    assert list(cache.iterdir()) == []
+    right = replace(
+        M0, weights=Weights(url, None, 1 << 20, "BSD", "a test", sha256_prefix=DIGEST[:8])
+    )
+    assert located("official", right).note == ""
+    with pytest.raises(DownloadError, match="begins with 00c0ffee"):
+        resolve("official", wrong)  # from the cache neither
+
+
+def test_released_weights_without_an_address_say_where_they_are(cache: Path) -> None:
+    nowhere = Weights("", None, 1 << 20, "some", "a test", where="net.pth, in the authors' drive")
+    variant = replace(M0, weights=nowhere)
+    with pytest.raises(CheckpointError) as caught:
+        resolve("official", variant)
+    assert str(caught.value) == (
+        "the released weights of micronet-m0 have no address that edgekit can fetch (net.pth, in "
+        "the authors' drive): get the file and pass it, --weights FILE."
+    )
+    found = resolve("auto", variant)
+    assert isinstance(found, NoneFound)
+    assert "net.pth" in found.why
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_every_release_can_be_had_or_says_where_it_is(variant: Variant) -> None:
+    released = variant.weights
+    if released is None:
+        return
+    assert bool(released.url) != bool(released.where)
+    assert released.licence
+    assert set(released.sha256_prefix) <= set("0123456789abcdef")
+
+
+def test_some_networks_are_released() -> None:
+    assert sum(row.weights is not None for row in VARIANTS.values()) >= 20
