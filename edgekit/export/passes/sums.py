@@ -123,7 +123,7 @@ def _rows(value: ir.Value | None, change: Callable[[Array], Array]) -> Rebuild |
     """``value``, a matrix made of the outputs of a linear layer, with that layer changed.
 
     Args:
-        value: [1, rows, columns], a view of [1, rows * columns] or [1, rows * columns, 1, 1].
+        value: [N, rows, columns], a view of [N, rows * columns] or [N, rows * columns, 1, 1].
         change: of a matrix (rows, columns): linear in it up to a constant.
     """
     view = producer(value, "Reshape")
@@ -132,6 +132,8 @@ def _rows(value: ir.Value | None, change: Callable[[Array], Array]) -> Rebuild |
     rows, columns = shape(value)[1:]
     linear = as_linear(producer(view.inputs[0], *LINEAR))
     if linear is None or linear.outputs != rows * columns or not only_use(linear.node.outputs[0]):
+        return None
+    if shape(linear.node.outputs[0])[0] != shape(value)[0]:  # places of a map are among the rows
         return None
     offset = change(np.zeros((rows, columns)))
     scale = change(np.ones((rows, columns))) - offset

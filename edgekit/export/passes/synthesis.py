@@ -33,12 +33,12 @@ class Dynamic:
     """``P (M view(Q x)) + lambda * (W0 x)``, all three convolutions 1x1.
 
     Attributes:
-        source: x, [1, in, H, W].
+        source: x, [N, in, H, W].
         p: (out, L) weights, and a bias.
         q: (L, in) weights, and a bias.
         w0: (out, in) weights, and a bias.
-        mix: M, [1, L, L].
-        scale: lambda, [1, out, 1, 1].
+        mix: M, [N, L, L].
+        scale: lambda, [N, out, 1, 1].
     """
 
     source: ir.Value
@@ -125,7 +125,7 @@ def _static(product: ir.Node | None) -> tuple[Linear, ir.Value] | None:
     """Of ``lambda * (W0 x)``: W0 and lambda."""
     for convolved, scale in (product.inputs, product.inputs[::-1]) if product else ():
         w0 = _pointwise(producer(convolved, "Conv"))
-        if w0 is not None and scale is not None and shape_of(scale) == (1, w0.outputs, 1, 1):
+        if w0 is not None and scale is not None and shape_of(scale)[1:] == (w0.outputs, 1, 1):
             return w0, scale
     return None
 
@@ -160,12 +160,12 @@ def _synthesised(builder: Builder, found: Dynamic) -> ir.Value:
         return builder.one("Reshape", value, builder.ints((-1, *sizes), "view"))
 
     weight = {name: getattr(found, name).weight[:, :, 0, 0] for name in ("p", "q", "w0")}
-    mixed = builder.one("MatMul", matrix(weight["p"], "p"), found.mix)  # [1, out, L]
+    mixed = builder.one("MatMul", matrix(weight["p"], "p"), found.mix)  # [N, out, L]
     scale = view(found.scale, width_out, 1)
-    residual = builder.one("MatMul", mixed, matrix(weight["q"], "q"))  # [1, out, in]
+    residual = builder.one("MatMul", mixed, matrix(weight["q"], "q"))  # [N, out, in]
     static = builder.one("Mul", matrix(weight["w0"], "w0"), scale)
     kernel = builder.one("Add", residual, static)
-    offset = builder.one("MatMul", mixed, matrix(found.q.bias, "q/bias"))  # [1, out, 1]
+    offset = builder.one("MatMul", mixed, matrix(found.q.bias, "q/bias"))  # [N, out, 1]
     offset = builder.one("Add", offset, matrix(found.p.bias, "p/bias"))
     if found.w0.bias.any():
         scaled = builder.one("Mul", scale, matrix(found.w0.bias, "w0/bias"))
