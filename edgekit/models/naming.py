@@ -161,7 +161,7 @@ _RESNET = Naming(
     flavours=("torchvision",),
     mark="layer1.0.conv1.weight",
     head="fc",
-    # SwAV's files.
+    # SwAV's files, which pad with zeros in two steps, by 1 and by 2: the function is the same.
     other_heads=("projection_head", "prototypes"),
 )
 _MOBILENETV2 = Naming(

@@ -36,14 +36,14 @@ def layer_outputs(created: CreatedModel, x: Tensor) -> dict[str, Tensor]:
     return outputs
 
 
-# Between their smaller and larger sisters, and minutes of work.
-SKIPPED = ("resnet101", "dcd-resnet101")
+# Each is between a smaller and a larger sister of the same blocks, and together minutes of work.
+SKIPPED = ("resnet34", "resnet101", "dcd-resnet34", "dcd-resnet101")
 TESTED = [model_id for model_id in VARIANTS if model_id not in SKIPPED]
 MICRONETS = [row.id for row in VARIANTS.values() if row.family == "micronet"]
 
 
 def test_all_but_those_are_tested() -> None:
-    assert len(TESTED) == len(VARIANTS) - 2 >= 41
+    assert len(TESTED) == len(VARIANTS) - 4 >= 39
     assert len(MICRONETS) == 8
 
 
@@ -68,7 +68,8 @@ def test_every_layer_is_alive_and_logits_differ(model_id: str) -> None:
     # An EfficientNet's or a DCD's depends less on the image: swish and dynamic classifiers.
     assert float(logits.std(0).mean()) > 0.08
     assert float(logits.abs().amax(1).min()) > 0.5
-    assert float(distances(logits).min()) > 1
+    # Relatively, for there are 1000 logits or 128 numbers of an embedding.
+    assert float(distances(logits).min() / logits.norm(dim=1).mean()) > 0.02
 
 
 @pytest.mark.parametrize("model_id", MICRONETS)
