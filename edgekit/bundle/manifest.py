@@ -22,6 +22,7 @@ from edgekit.errors import BundleError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+OWN = "own"  # the family of what is no network of the zoo
 MAX_MANIFEST_BYTES = 16 << 20
 
 
@@ -29,7 +30,7 @@ MAX_MANIFEST_BYTES = 16 << 20
 class TensorSpec:
     """Name, dtype and shape of an input or output, as the model defines it.
 
-    ``layout`` names the axes (``"NCHW"``, ``"NC"``), or is "" when unknown.
+    ``layout`` names the axes (``"NCHW"``, ``"NC"``), or is "" when unknown. A size of -1 is any.
     """
 
     name: str
@@ -68,7 +69,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the model is. Counts are of the model as defined, batch 1."""
+    """What the model is. Counts are of the model as defined.
+
+    Of a network of the zoo they are for one image, whatever the bundle's batch; of a model of
+    the user's own (family ``"own"``) for the shapes that it was exported with.
+    """
 
     id: str
     family: str
@@ -130,7 +135,7 @@ class Artifact:
         passes: the machine-dependent passes that shaped this file.
         parity: None only where this machine could not run it; ``checks`` then says so.
         checks: other checks and their outcome, e.g. a TensorRT parse and build.
-        macs: MACs of the rewritten graph in this file.
+        macs: MACs of the rewritten graph in this file, for ``Manifest.batch`` of what is counted.
     """
 
     runtime: str
@@ -177,6 +182,12 @@ class Manifest:
     tools: Mapping[str, str]
     files: Mapping[str, FileFacts]
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def batch(self) -> int:
+        """How many of what ``model`` counts an artifact's graph computes at once; any counts 1."""
+        shape = self.inputs[0].shape
+        return max(shape[0], 1) if shape and self.model.family != OWN else 1
 
 
 # ---- JSON ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -19,6 +19,17 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def batch(text: str) -> int | Literal["dynamic"]:
+    """A whole number of at least 1, or ``dynamic``."""
+    if text == "dynamic":
+        return "dynamic"
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError:
+        message = f"{text!r} is no batch: give a positive whole number, or dynamic"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def named_shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -96,6 +96,11 @@ def size_text(count: int) -> str:
     return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
+def shape_text(shape: Sequence[int]) -> str:
+    """``1 x 3 x 224 x 224``; a free size is ``any``."""
+    return " x ".join("any" if size == -1 else str(size) for size in shape)
+
+
 def count_text(count: int) -> str:
     """A count for people: ``5.31 M``, ``35.4 k``, ``840``."""
     if count >= 1_000_000:

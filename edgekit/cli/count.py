@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.cli.arguments import add_fc_squeeze, named_shape, positive
-from edgekit.cli.console import Console, size_text
+from edgekit.cli.console import Console, shape_text, size_text
 from edgekit.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -209,9 +209,17 @@ def _bundle(arguments: argparse.Namespace, path: Path) -> Subject:
         counts=counts.model if counts else None,
         artifacts=artifacts,
         published=_published_of(manifest),
-        notes=tuple(text for text in (note, *manifest.model.notes) if text),
+        notes=tuple(text for text in (note, _batch_note(manifest), *manifest.model.notes) if text),
         next=f"edgekit profile {shlex.quote(str(path))}",
     )
+
+
+def _batch_note(manifest: Manifest) -> str:
+    """What is counted where the bundle takes more than the one image of the model as defined."""
+    if manifest.batch > 1:
+        return f"as defined is one image, and the artifacts' graphs are of {manifest.batch} at once"
+    free = manifest.inputs[0].shape[:1] == (-1,)
+    return "the batch is free, and one image is counted" if free else ""
 
 
 def _of_old_bundle(bundle: Bundle) -> tuple[Mapping[str, Counts], str]:
@@ -309,7 +317,7 @@ def _layer(layer: LayerCount) -> dict[str, object]:
 
 def _print_totals(subject: Subject, console: Console) -> None:
     inputs = "; ".join(
-        f"{name} {' x '.join(map(str, shape))}" for name, shape in subject.input_shapes.items()
+        f"{name} {shape_text(shape)}" for name, shape in subject.input_shapes.items()
     )
     console.print(f"{subject.name}, {inputs}\n")
     others = {

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.cli.arguments import add_fc_squeeze, named_shape, path, positive, rgb
+from edgekit.cli.arguments import add_fc_squeeze, batch, named_shape, path, positive, rgb
 from edgekit.cli.console import Console, count_text, size_text
 from edgekit.errors import BundleError, InputError, UsageError
 
@@ -23,6 +23,7 @@ _ZOO_ONLY: dict[str, object] = {
     "seed": None,
     "drop_head": False,
     "fc_squeeze": None,
+    "batch": None,
 }
 _ONNX_ONLY: dict[str, object] = {"input_shape": [], "mean": None, "std": None, "labels": None}
 
@@ -66,6 +67,12 @@ def _add_zoo_arguments(group: argparse._ArgumentGroup) -> None:
         help="take the checkpoint's body only, and draw a head at random",
     )
     add_fc_squeeze(group)
+    group.add_argument(
+        "--batch",
+        type=batch,
+        metavar="N",
+        help="images at once; dynamic is any number, where the runtime's files can (default: 1)",
+    )
 
 
 def _add_onnx_arguments(group: argparse._ArgumentGroup) -> None:
@@ -122,6 +129,7 @@ def _export_zoo(arguments: argparse.Namespace, console: Console) -> ExportResult
         seed=arguments.seed or 0,
         drop_head=arguments.drop_head,
         fc_squeeze=arguments.fc_squeeze,
+        batch=arguments.batch or 1,
         precision=arguments.precision,
         progress=console.progress,
     )
@@ -202,8 +210,10 @@ def _print_facts(result: ExportResult, console: Console) -> None:
     for artifact in manifest.artifacts:
         for what, outcome in artifact.checks.items():
             console.print(f"{artifact.runtime}, {what}: {outcome}")
-        if artifact.macs != model.macs:
-            console.print(f"{artifact.runtime}: its graph does {count_text(artifact.macs)} MACs")
+        if artifact.macs != model.macs * manifest.batch:
+            each = " an image" if manifest.batch > 1 else ""
+            macs = count_text(artifact.macs // manifest.batch)
+            console.print(f"{artifact.runtime}: its graph does {macs} MACs{each}")
     for skipped in manifest.skipped:
         console.print(f"{skipped.runtime}: {skipped.reason}")
     for record in (*manifest.passes, *(p for a in manifest.artifacts for p in a.passes)):
@@ -222,4 +232,5 @@ def _next_command(result: ExportResult) -> str:
         there = shlex.quote(result.path.resolve().name)
         return f"copy {bundle} to the board, and there: edgekit finish {there}"
     tensors = "input.npy" if len(manifest.inputs) == 1 else "inputs.npz"
-    return f"edgekit run {bundle} {'photo.jpg' if manifest.preprocessing else tensors}"
+    takes_a_photo = manifest.preprocessing is not None and manifest.batch == 1
+    return f"edgekit run {bundle} {'photo.jpg' if takes_a_photo else tensors}"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from edgekit.runtimes.session import Array
 
 
+Classes = Sequence[tuple[str, float]]  # label and score
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
     parser.add_argument("bundle", type=Path, help="a bundle, or a bare .onnx, .tflite or .xml file")
@@ -55,7 +58,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         outputs = model.run(inputs)
         if arguments.save:
             save_tensors(arguments.save, outputs, force=arguments.force)
-        classes = model.classify(outputs, arguments.top) if model.is_classifier else []
+        images = _classify(model, outputs, arguments.top) if model.is_classifier else []
         summaries = {name: _summary(value) for name, value in outputs.items()}
         engine = model.session.describe()
     console.document(
@@ -64,15 +67,15 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
             "input": str(arguments.input),
             "engine": engine,
             "warnings": model.warnings,
-            "classes": [{"label": label, "score": score} for label, score in classes],
+            "classes": _documents(images),
             "outputs": summaries,
             "saved": str(arguments.save) if arguments.save else None,
         }
     )
-    _print_classes(classes, console)
-    if classes and is_tensors:
+    _print_classes(images, console)
+    if images and is_tensors:
         console.print()
-    if is_tensors or not classes:
+    if is_tensors or not images:
         _print_summaries(summaries, console)
     console.print("\n" + ", ".join(f"{key} {value}" for key, value in engine.items()))
     if arguments.save:
@@ -107,9 +110,34 @@ def _summary(value: Array) -> Summary:
     )
 
 
-def _print_classes(classes: Sequence[tuple[str, float]], console: Console) -> None:
-    if classes:
-        console.table(("score", "class"), [(f"{score:.4f}", label) for label, score in classes])
+def _classify(model: Model, outputs: Mapping[str, Array], top: int) -> list[Classes]:
+    """The classes of each image, the best first."""
+    ((name, scores),) = outputs.items()
+    if scores.ndim < 2:
+        return [model.classify(outputs, top)]
+    return [model.classify({name: scores[i : i + 1]}, top) for i in range(len(scores))]
+
+
+def _documents(images: Sequence[Classes]) -> list[dict[str, object]]:
+    """One a class; with the number of its image where there are several."""
+    several = len(images) > 1
+    return [
+        {**({"image": number} if several else {}), "label": label, "score": score}
+        for number, classes in enumerate(images)
+        for label, score in classes
+    ]
+
+
+def _print_classes(images: Sequence[Classes], console: Console) -> None:
+    rows = [
+        (str(number), f"{score:.4f}", label)
+        for number, classes in enumerate(images)
+        for label, score in classes
+    ]
+    if len(images) > 1:
+        console.table(("image", "score", "class"), rows)
+    elif rows:
+        console.table(("score", "class"), [row[1:] for row in rows])
 
 
 def _print_summaries(summaries: Mapping[str, Summary], console: Console) -> None:

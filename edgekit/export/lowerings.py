@@ -24,11 +24,13 @@ class Lowering:
     Attributes:
         lower: graph -> {file name: bytes}, the file to open first standing first.
         host_runs: whether the host can run the files, so that parity is measured here.
+        dynamic_batch: whether one file can take any number of images.
         check: what else is checked about the files, for the manifest.
     """
 
     lower: Callable[[ir.Model], dict[str, bytes]]
     host_runs: bool = True
+    dynamic_batch: bool = False
     check: Callable[[Mapping[str, bytes]], Mapping[str, str]] = _no_checks
 
 
@@ -37,9 +39,11 @@ def _lower_litert(model: ir.Model) -> dict[str, bytes]:
 
 
 LOWERINGS: dict[str, Lowering] = {
-    "onnxruntime": Lowering(lower_onnx),
-    "openvino": Lowering(lower_openvino),
+    "onnxruntime": Lowering(lower_onnx, dynamic_batch=True),
+    "openvino": Lowering(lower_openvino, dynamic_batch=True),
+    # The lowering works every shape out beforehand, layouts and permutations too.
     "litert": Lowering(_lower_litert),
-    # A plan runs on the GPU it was built for only: the device proves it against the golden output.
+    # A plan is for the shapes of its graph, and runs on the GPU it was built for only: the device
+    # proves it against the golden output.
     "tensorrt": Lowering(lower_tensorrt, host_runs=False, check=check_build),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgekit.bundle import Artifact, Manifest
+from edgekit.bundle.manifest import OWN
 
 
 def model_card(manifest: Manifest) -> str:
@@ -45,7 +46,7 @@ def _interface(manifest: Manifest) -> Iterator[str]:
     yield "|-|-|-|-|-|"
     for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):
         for spec in specs:
-            shape = " x ".join(map(str, spec.shape))
+            shape = " x ".join("any" if size == -1 else str(size) for size in spec.shape)
             yield f"| {kind} | {spec.name} | {spec.dtype} | {shape} | {spec.layout or '-'} |"
     images = manifest.preprocessing
     if images is not None:
@@ -95,13 +96,17 @@ def _counts(manifest: Manifest) -> Iterator[str]:
         f"| {model.madds:,} | {model.flops:,} |"
     )
     for artifact in manifest.artifacts:
-        if artifact.macs != model.macs:
-            yield f"\nThe graph in {artifact.files[0]} does {artifact.macs:,} MACs."
+        if artifact.macs != model.macs * manifest.batch:
+            each = " an image" if manifest.batch > 1 else ""
+            macs = artifact.macs // manifest.batch
+            yield f"\nThe graph in {artifact.files[0]} does {macs:,} MACs{each}."
     yield ""
 
 
 def _batch(manifest: Manifest) -> str:
     """The batch that is counted, where every input has one and the same."""
+    if manifest.model.family != OWN:
+        return ", batch 1"
     batches = {spec.shape[0] if spec.layout.startswith("N") else 0 for spec in manifest.inputs}
     batch = batches.pop() if len(batches) == 1 else 0
     return f", batch {batch}" if batch else ""
@@ -125,7 +130,8 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield "```python"
     yield "import edgekit"
     yield 'model = edgekit.load("this folder")'
-    if manifest.preprocessing is not None and manifest.model.task == "classification":
+    one = manifest.batch == 1
+    if one and manifest.preprocessing is not None and manifest.model.task == "classification":
         yield 'model.predict("photo.jpg", top=5)'
     names = ", ".join(f'"{spec.name}": array' for spec in manifest.inputs)
     yield f"model.run({{{names}}})"

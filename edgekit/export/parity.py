@@ -37,17 +37,37 @@ class Reference:
     outputs: tuple[Tensors, ...]
 
 
-def make_reference(name: str, function: Function, inputs: Sequence[TensorSpec]) -> Reference:
-    """Run the source on ``SAMPLES`` seeded inputs.
+def make_reference(
+    name: str,
+    function: Function,
+    inputs: Sequence[TensorSpec],
+    batches: Sequence[int] = (1,) * SAMPLES,
+) -> Reference:
+    """Run the source on seeded inputs; the first is the golden one.
+
+    Args:
+        name: of the source, for the record.
+        function: the source.
+        inputs: of one image, where ``batches`` are other than 1.
+        batches: how many images each input has.
 
     Raises:
         GraphError: an output is NaN or infinite, or zero everywhere: nothing could be proven.
     """
-    samples = tuple(sample_inputs(inputs, seed) for seed in range(SAMPLES))
+    draws = [sample_inputs(inputs, seed) for seed in range(max(SAMPLES, *batches))]
+    samples = tuple(_joined(draws, first, batch) for first, batch in enumerate(batches))
     outputs = tuple(dict(function(sample)) for sample in samples)
     for output in outputs[0]:
         _check_telling(output, [produced[output] for produced in outputs])
     return Reference(name, samples, outputs)
+
+
+def _joined(draws: Sequence[Tensors], first: int, batch: int) -> Tensors:
+    """``batch`` of the draws as one input, no two the same, from number ``first`` on."""
+    chosen = [draws[(first + i) % len(draws)] for i in range(batch)]
+    if batch == 1:
+        return chosen[0]
+    return {name: np.concatenate([draw[name] for draw in chosen]) for name in chosen[0]}
 
 
 def sample_inputs(specs: Sequence[TensorSpec], seed: int) -> Tensors:

@@ -4,6 +4,7 @@ zoo id, nn.Module or .onnx file
   |  sources.py       trace or read, and run the reference on seeded inputs
   |  passes/          exact rewrites every runtime shares: the canonical graph
   |  passes/          per runtime, the form that is fast on the target
+  |  batch.py         the axis of the images set free, where that is asked for
   |  lowerings.py     files
   |  parity.py        run them and compare, or no bundle
   v  bundle           written at once or not at all
@@ -42,6 +43,7 @@ from edgekit.errors import (
     UsageError,
 )
 from edgekit.export import parity
+from edgekit.export.batch import Batch, check_batch, with_dynamic_batch
 from edgekit.export.lowerings import LOWERINGS
 from edgekit.export.model_card import model_card
 from edgekit.export.passes import CANONICAL, choice_passes, run_passes
@@ -110,6 +112,7 @@ def export_zoo(
     seed: int = 0,
     drop_head: bool = False,
     fc_squeeze: int | None = None,
+    batch: Batch = 1,
     precision: str = "fp32",
     progress: Progress = lambda _: None,
 ) -> ExportResult:
@@ -128,6 +131,8 @@ def export_zoo(
         seed: of random weights, and of a random head.
         drop_head: take the checkpoint's body only, and draw a head at random.
         fc_squeeze: 8 or 16, of DCD's MobileNetV2: 8 is the row whose id ends in ``-fs8``.
+        batch: images that it takes at once; ``"dynamic"`` is any number, for the runtimes whose
+            files can: ONNX Runtime's and OpenVINO's.
         precision: ``fp32``.
         progress: called with one line per stage.
 
@@ -136,6 +141,7 @@ def export_zoo(
     """
     model_id = select_variant(model_id, fc_squeeze).id
     order = _order(model_id, target, out, skip, force, precision, progress)
+    check_batch(batch, order.target, order.skip)
     source = zoo_source(
         model_id,
         weights=weights,
@@ -143,6 +149,7 @@ def export_zoo(
         image_size=image_size,
         seed=seed,
         drop_head=drop_head,
+        batch=batch,
         progress=progress,
     )
     return export_source(source, order)
@@ -302,7 +309,7 @@ def _build(runtime: str, graph: ir.Model, source: Source, order: Order) -> Built
     try:
         choices = order.target.choices.get(runtime, GraphChoices())
         shaped, records = run_passes(graph, choice_passes(choices))
-        files = lowering.lower(shaped)
+        files = lowering.lower(with_dynamic_batch(shaped) if source.dynamic_batch else shaped)
         proven = None
         if lowering.host_runs:
             order.progress(f"{runtime}: compare with {source.reference.name}")
@@ -325,8 +332,8 @@ def _build(runtime: str, graph: ir.Model, source: Source, order: Order) -> Built
 
 def _counts(source: Source, built: Sequence[Built]) -> bytes:
     """``counts.json``: of the model as defined, with its own parameters, and of each artifact."""
-    model = replace(count_graph(source.graph), params=source.facts.params)
-    return counts_bytes(BundleCounts(model, {b.artifact.runtime: b.counts for b in built}))
+    artifacts = {item.artifact.runtime: item.counts for item in built}
+    return counts_bytes(BundleCounts(source.counts, artifacts))
 
 
 def _prove(runtime: str, files: Mapping[str, bytes], source: Source, precision: str) -> Parity:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgekit.bundle import Figure, ModelFacts, Preprocessing, TensorSpec, WeightsFacts
-from edgekit.bundle.manifest import DTYPES
+from edgekit.bundle.manifest import DTYPES, OWN
 from edgekit.bundle.reading import parse_labels
 from edgekit.errors import BundleError, UsageError
+from edgekit.export.batch import (
+    DYNAMIC,
+    Batch,
+    any_batch,
+    batches,
+    images,
+    of_one_image,
+    with_batch,
+)
 from edgekit.export.onnx_file import to_bytes
 from edgekit.export.onnx_reference import onnx_function
 from edgekit.export.parity import Function, Reference, make_reference
@@ -46,10 +55,20 @@ _OUTPUT_NAMES = {"classification": "logits", "embedding": "embedding"}
 
 @dataclass(frozen=True)
 class Source:
-    """Everything the pipeline needs to know, whatever the user handed over."""
+    """Everything the pipeline needs to know, whatever the user handed over.
+
+    Attributes:
+        graph: with static shapes.
+        reference: what every artifact must compute.
+        counts: of the model as defined: of a network of the zoo for one image.
+        facts: what the manifest says of it, as are ``weights`` to ``labels``.
+        warnings: what the user must be told.
+        dynamic_batch: whether artifacts take any batch, where ``graph`` is of one image.
+    """
 
     graph: ir.Model
     reference: Reference
+    counts: Counts
     facts: ModelFacts
     weights: WeightsFacts
     inputs: tuple[TensorSpec, ...]
@@ -57,6 +76,7 @@ class Source:
     preprocessing: Preprocessing | None
     labels: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    dynamic_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,9 +117,10 @@ def zoo_source(
     image_size: int | None = None,
     seed: int = 0,
     drop_head: bool = False,
+    batch: Batch = 1,
     progress: Progress = lambda _: None,
 ) -> Source:
-    """A network of the zoo with its weights.
+    """A network of the zoo with its weights, for ``batch`` images at once.
 
     Raises:
         UnknownNameError: no such model.
@@ -118,29 +139,32 @@ def zoo_source(
         drop_head=drop_head,
     )
     size = created.image_size
-    example = torch.zeros(1, 3, size, size)
+    example = torch.zeros(images(batch), 3, size, size)
     progress("trace to ONNX")
     output = _OUTPUT_NAMES[created.task]
     graph = trace(created.module, [example], ["image"], [output], opset=OPSET)
-    counts = count_graph(graph)
+    params = _torch_params(created.module)
+    counts = replace(of_one_image(count_graph(graph), images(batch)), params=params)
     facts = ModelFacts(
         id=variant.id,
         family=variant.family,
         task=created.task,
-        params=_torch_params(created.module),
+        params=params,
         macs=counts.macs,
         elementwise_multiplies=counts.elementwise_multiplies,
         published=tuple(Figure(p.metric, p.value, p.source) for p in variant.published),
         notes=tuple(note for note in (variant.approximate, *variant.notes) if note),
     )
     inputs, outputs = _interface(graph)
+    function, free = _torch_function(created.module, inputs, outputs), batch == DYNAMIC
     return Source(
         graph=graph,
-        reference=make_reference("torch", _torch_function(created.module, inputs, outputs), inputs),
+        reference=make_reference("torch", function, with_batch(inputs, 1), batches(batch)),
+        counts=counts,
         facts=facts,
         weights=_weights_facts(created),
-        inputs=inputs,
-        outputs=outputs,
+        inputs=any_batch(inputs) if free else inputs,
+        outputs=any_batch(outputs) if free else outputs,
         preprocessing=_preprocessing(
             (size, size),
             variant.mean,
@@ -150,6 +174,7 @@ def zoo_source(
         ),
         labels=_labels(created),
         warnings=tuple(text for text in (created.weights.note, created.weights.why) if text),
+        dynamic_batch=free,
     )
 
 
@@ -178,12 +203,13 @@ def module_source(
         graph = trace(module, example_inputs, input_names, output_names, opset=OPSET)
         inputs, outputs = _interface(graph)
         reference = make_reference("torch", _torch_function(module, inputs, outputs), inputs)
-    counts = count_graph(graph)
-    facts = _own_facts(name, _torch_params(module), counts, image)
+    counts = replace(count_graph(graph), params=_torch_params(module))
+    facts = _own_facts(name, counts, image)
     digest = hashlib.sha256(to_bytes(graph)).hexdigest()
     return Source(
         graph=graph,
         reference=reference,
+        counts=counts,
         facts=facts,
         weights=WeightsFacts(source="the module handed over", sha256=digest, random=False),
         inputs=inputs,
@@ -207,10 +233,11 @@ def onnx_source(
     graph = user.graph
     inputs, outputs = _interface(graph)
     counts = count_graph(graph)
-    facts = _own_facts(path.stem, counts.params, counts, image)
+    facts = _own_facts(path.stem, counts, image)
     return Source(
         graph=graph,
         reference=make_reference("unoptimised onnxruntime", onnx_function(user.original), inputs),
+        counts=counts,
         facts=facts,
         weights=WeightsFacts(
             source=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), random=False
@@ -301,13 +328,13 @@ def _flatten(result: object) -> list[torch.Tensor]:
     raise UsageError(f"the module returns {type(result).__name__}; tensors are expected")
 
 
-def _own_facts(name: str, params: int, counts: Counts, image: ImageFacts) -> ModelFacts:
+def _own_facts(name: str, counts: Counts, image: ImageFacts) -> ModelFacts:
     missing = ", ".join(counts.missing)
     return ModelFacts(
         id=name,
-        family="own",
+        family=OWN,
         task="classification" if image.labels else "",
-        params=params,
+        params=counts.params,
         macs=counts.macs,
         elementwise_multiplies=counts.elementwise_multiplies,
         notes=(f"The MACs are a lower bound: without those of {missing}.",) if missing else (),

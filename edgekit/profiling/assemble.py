@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -66,6 +66,8 @@ class Collected:
         self._cpus: set[int] = set()
         self._image = ""
         self._warnings: list[str] = [RANDOM_WEIGHTS] if bundle.manifest.weights.random else []
+        for sentence in batch_remarks(bundle.manifest):
+            self.warn(sentence)
 
     def warn(self, sentence: str) -> None:
         """Say ``sentence`` beside the figures, once."""
@@ -215,13 +217,13 @@ _TAKERS = {
 
 
 def model_facts(manifest: Manifest) -> Model:
-    """What was measured, from its manifest."""
+    """What was measured, from its manifest: a free axis is 1, as it is in the golden input."""
     facts, files = manifest.model, manifest.files
     return Model(
         id=facts.id,
         target=manifest.target,
         precision=manifest.precision,
-        inputs={spec.name: spec.shape for spec in manifest.inputs},
+        inputs={spec.name: tuple(max(size, 1) for size in spec.shape) for spec in manifest.inputs},
         random_weights=manifest.weights.random,
         weights=manifest.weights.source,
         params=facts.params,
@@ -237,6 +239,14 @@ def model_facts(manifest: Manifest) -> Model:
             artifact.runtime: files[artifact.files[0]].sha256 for artifact in manifest.artifacts
         },
     )
+
+
+def batch_remarks(manifest: Manifest) -> Iterator[str]:
+    """What one inference is, where it is not that of one image alone."""
+    if any(-1 in spec.shape for spec in manifest.inputs):
+        yield "the bundle takes any batch, and batch 1 is measured"
+    if manifest.batch > 1:
+        yield f"an inference is of {manifest.batch} images, the counts of the model are of one"
 
 
 def versions(manifest: Manifest) -> dict[str, str]:

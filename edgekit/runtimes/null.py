@@ -72,13 +72,21 @@ class NullSession(Session):
         begin = self.clock.now_ns()
         takes = self._sleep_ns * (1 + self._drift * self._ran_ns / 1e9)
         fill = sum(float(array.sum()) for array in arrays) if self._echo else 0
+        free = self._free_size(arrays)
         results = {
-            spec.name: np.full([max(size, 1) for size in spec.shape], fill, spec.dtype)
+            spec.name: np.full([free if n < 0 else n for n in spec.shape], fill, spec.dtype)
             for spec in self.outputs
         }
         self.clock.sleep_until_ns(begin + int(takes))
         self._ran_ns += takes
         return results
+
+    def _free_size(self, arrays: list[Array]) -> int:
+        """What an input has where its spec has a free axis: the outputs follow it."""
+        for spec, array in zip(self.inputs, arrays, strict=True):
+            if -1 in spec.shape:
+                return int(array.shape[spec.shape.index(-1)])
+        return 1
 
     def clone(self) -> NullSession:
         """Another one."""

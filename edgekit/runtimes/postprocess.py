@@ -34,7 +34,10 @@ def top_k(
     """
     flat = np.asarray(scores).reshape(-1) if scores.shape[:-1] in ((), (1,)) else None
     if flat is None:
-        raise InputError(f"scores have shape {scores.shape}: (classes,) or (1, classes) expected")
+        raise InputError(
+            f"scores have shape {scores.shape}: (classes,) or (1, classes) expected, "
+            "of several images one after the other, scores[i : i + 1]"
+        )
     if labels and len(labels) != flat.size:
         raise InputError(f"{len(labels)} labels for {flat.size} classes")
     best = np.argsort(-flat, kind="stable")[: max(k, 0)]

@@ -112,7 +112,7 @@ class Session(abc.ABC):
         """Run the model once.
 
         Args:
-            inputs: one array per input, of exactly its dtype and shape.
+            inputs: one array per input, of exactly its dtype and shape; -1 in that is any size.
 
         Returns:
             One new array per output; a later ``run`` does not touch it.
@@ -246,6 +246,8 @@ class Session(abc.ABC):
                 f"input {name!r} has shape {array.shape}, the model takes {_axes(spec)}"
                 + _shape_hint(array.shape, spec)
             )
+        if array.size == 0:  # a free axis fits that, too
+            raise InputError(f"input {name!r} has shape {array.shape}: there is nothing in it")
         return np.asarray(array)
 
     def _names(self) -> set[str]:
@@ -371,13 +373,15 @@ def _axes(spec: TensorSpec) -> str:
 
 
 def _shape_hint(shape: tuple[int, ...], spec: TensorSpec) -> str:
-    """What to type for the two usual mistakes: no batch axis, channels last."""
+    """What to type for the usual mistakes: no batch axis, channels last, another batch."""
     if fits((1, *shape), spec.shape):
         return ": add the batch axis with [None]"
     if len(shape) == 4 and fits(tuple(shape[i] for i in (0, 3, 1, 2)), spec.shape):
         return ": put channels second with .transpose(0, 3, 1, 2)"
     if len(shape) == 3 and fits((1, shape[2], shape[0], shape[1]), spec.shape):
         return ": put channels first and add the batch axis with .transpose(2, 0, 1)[None]"
+    if spec.layout.startswith("N") and fits(shape[1:], spec.shape[1:]):
+        return f": give {spec.shape[0]} at once; another number is another edgekit export --batch"
     return ""
 
 

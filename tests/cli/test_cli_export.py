@@ -143,7 +143,7 @@ def test_the_jetsons_last_line_leads_to_the_board(onnx_file, tmp_path, capsys):
 def test_every_zoo_option_reaches_the_pipeline(asked, tmp_path):
     out = tmp_path / "out"
     typed = f"export micronet-m1 --target rpi4 --weights w.pth#student --num-classes 7 --imgsz 96 \
-        --seed 3 --drop-head --fc-squeeze 8 --skip onnxruntime --force -o {out}"
+        --seed 3 --drop-head --fc-squeeze 8 --batch 4 --skip onnxruntime --force -o {out}"
     assert main(typed.split()) == 1
     arguments, options = asked["zoo"]
     assert arguments == ("micronet-m1", "rpi4")
@@ -158,6 +158,7 @@ def test_every_zoo_option_reaches_the_pipeline(asked, tmp_path):
         "seed": 3,
         "drop_head": True,
         "fc_squeeze": 8,
+        "batch": 4,
         "precision": "fp32",
     }
 
@@ -166,7 +167,7 @@ def test_what_is_not_typed_is_the_pipelines_default(asked):
     assert main(["export", "micronet-m1", "--target", "x86"]) == 1
     options = asked["zoo"][1]
     assert (options["weights"], options["seed"], options["out"]) == ("auto", 0, None)
-    assert (options["drop_head"], options["fc_squeeze"]) == (False, None)
+    assert (options["drop_head"], options["fc_squeeze"], options["batch"]) == (False, None, 1)
     assert options["num_classes"] is None
     assert options["image_size"] is None
 
