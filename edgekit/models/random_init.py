@@ -57,8 +57,12 @@ def randomise(module: nn.Module, images: Tensor, seed: int, only: str = "") -> N
 
 
 def draw_parameters(module: nn.Module, seed: int, only: str = "") -> None:
-    """Kaiming's rule with a uniform distribution; BatchNorm near 1 and 0."""
-    norms = {name for name, child in module.named_modules() if isinstance(child, _BatchNorm)}
+    """Kaiming's rule with a uniform distribution; BatchNorm near 1 and 0.
+
+    A BatchNorm with an attribute ``random_gain`` is drawn that much smaller: behind a product of
+    two things that are computed from the image, where errors add up, it keeps the network tame.
+    """
+    norms = {name: child for name, child in module.named_modules() if isinstance(child, _BatchNorm)}
     with torch.no_grad():
         for key, parameter in module.named_parameters():
             if only and not key.startswith(f"{only}."):
@@ -69,6 +73,7 @@ def draw_parameters(module: nn.Module, seed: int, only: str = "") -> None:
             if owner in norms:
                 unit.mul_(_NORM_WEIGHT if leaf == "weight" else _NORM_BIAS)
                 unit.add_(1 if leaf == "weight" else 0)
+                unit.mul_(getattr(norms[owner], "random_gain", 1.0))
             elif parameter.ndim < 2:
                 unit.mul_(_BIAS)
             else:
