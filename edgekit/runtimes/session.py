@@ -246,8 +246,6 @@ class Session(abc.ABC):
                 f"input {name!r} has shape {array.shape}, the model takes {_axes(spec)}"
                 + _shape_hint(array.shape, spec)
             )
-        if array.size == 0:  # a free axis fits that, too
-            raise InputError(f"input {name!r} has shape {array.shape}: there is nothing in it")
         return np.asarray(array)
 
     def _names(self) -> set[str]:

@@ -41,6 +41,17 @@ def test_ints_where_floats_are_meant_are_written_as_floats():
     assert '"mean": [\n      0.0,' in manifest_to_json(parse(document))
 
 
+@pytest.mark.parametrize(
+    ("family", "size", "batch"),
+    [("tiny", 1, 1), ("tiny", 4, 4), ("tiny", -1, 1), ("own", 4, 1), ("own", 1, 1)],
+)
+def test_how_many_of_what_is_counted_are_computed_at_once(family: str, size: int, batch: int):
+    document = sample_bundle.document()
+    document["model"]["family"] = family
+    document["inputs"][0]["shape"][0] = size
+    assert parse(document).batch == batch
+
+
 def test_fields_with_defaults_may_be_absent():
     document = sample_bundle.document()
     del document["model"]["notes"]

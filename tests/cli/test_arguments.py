@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.cli.arguments import comma_list, duration, named_shape, positive, rate, rgb
+from edgekit.cli.arguments import batch, comma_list, duration, named_shape, positive, rate, rgb
 
 
 @given(st.integers(min_value=1))
@@ -32,6 +32,16 @@ def test_shapes_have_names_with_anything_in_them(name, shape):
 def test_shapes_that_are_none(text):
     with pytest.raises(argparse.ArgumentTypeError, match="not a shape like"):
         named_shape(text)
+
+
+def test_a_batch_is_a_number_or_dynamic():
+    assert (batch("1"), batch("12"), batch("dynamic")) == (1, 12, "dynamic")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "", "any", "Dynamic", "2.0"])
+def test_what_is_no_batch(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="give a positive whole number, or dyn"):
+        batch(text)
 
 
 def test_rgb():

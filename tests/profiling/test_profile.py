@@ -5,10 +5,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edgekit
-from edgekit.bundle import Artifact, open_bundle
+from edgekit.bundle import Artifact, TensorSpec, golden_bytes, open_bundle
 from edgekit.errors import (
     BundleError,
     EdgekitError,
@@ -152,6 +153,37 @@ def test_a_scope_that_cannot_be_timed_is_a_warning(tmp_path, tiny):
     assert [run.scope for run in result.runs] == ["engine", "copies"]
     (warning,) = [text for text in result.warnings if "scope pipeline is not measured" in text]
     assert "does not say how an image becomes its input" in warning
+
+
+def _of_batch(where, size, images):
+    """The bundle with that first size of its interface, and a golden input of so many images."""
+    image, logits = np.zeros((images, 3, 4, 4), np.float32), np.zeros((images, 3), np.float32)
+    return str(
+        sample_bundle.write(
+            where,
+            inputs=(TensorSpec("image", "float32", (size, 3, 4, 4), "NCHW"),),
+            outputs=(TensorSpec("logits", "float32", (size, 3), "NC"),),
+            files={"golden.npz": golden_bytes({"image": image}, {"logits": logits})},
+        )
+    )
+
+
+def test_of_any_batch_one_image_is_measured_and_said(tmp_path, tiny):
+    result = run_profile(Request(_of_batch(tmp_path / "any", -1, 1), layers=False, memory=False))
+    assert [run.scope for run in result.runs] == list(SCOPES)
+    assert result.facts.inputs == {"image": (1, 3, 4, 4)}
+    assert "the bundle takes any batch, and batch 1 is measured" in result.warnings
+    assert result_from_json(result_to_json(result)) == result
+
+
+def test_what_an_inference_of_several_images_is(tmp_path, tiny):
+    result = run_profile(Request(_of_batch(tmp_path / "four", 4, 4), layers=False, memory=False))
+    assert [run.scope for run in result.runs] == ["engine", "copies"]
+    assert result.facts.inputs == {"image": (4, 3, 4, 4)}
+    said = "an inference is of 4 images, the counts of the model are of one"
+    assert said in result.warnings
+    (warning,) = [text for text in result.warnings if "scope pipeline is not measured" in text]
+    assert "give 4 at once" in warning
 
 
 def test_few_samples_are_said(bundle, tiny):

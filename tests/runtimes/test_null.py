@@ -26,6 +26,13 @@ def test_zeros_of_the_right_kind():
     }
 
 
+def test_free_axes_of_outputs_follow_that_of_the_input():
+    free = (TensorSpec("x", "float32", (-1, 4)),)
+    with open_session("null", NOWHERE, free, OUTPUTS) as session:
+        results = session.run({"x": np.zeros((5, 4), np.float32)})
+    assert {name: array.shape for name, array in results.items()} == {"y": (1, 2), "n": (5, 3)}
+
+
 def test_echo_and_clones():
     session = open_session("null", NOWHERE, INPUTS, OUTPUTS, options={"output": "echo"})
     assert (session.clone().run(X)["y"] == 6).all()

@@ -60,6 +60,11 @@ BAD = [
     ),
     ({**GOOD, "x": X[:, :, :4]}, "has shape (1, 3, 4, 6), the model takes (1, 3, 8, 6) (NCHW)"),
     ({**GOOD, "n": N[:0]}, "input 'n' has shape (0,), the model takes (2,)"),
+    (
+        {**GOOD, "x": np.ones((4, 3, 8, 6), np.float32)},
+        "has shape (4, 3, 8, 6), the model takes (1, 3, 8, 6) (NCHW): "
+        "give 1 at once; another number is another edgekit export --batch",
+    ),
 ]
 
 
@@ -85,6 +90,9 @@ def test_a_free_axis_takes_any_size():
     assert free.run({"x": np.ones((0, 3), np.float32)})["y"] == 0
     with pytest.raises(InputError, match=r"has shape \(5, 4\), the model takes \(-1, 3\)"):
         free.run({"x": np.ones((5, 4), np.float32)})
+    images = session(TensorSpec("x", "float32", (-1, 3, 8, 6), "NCHW"))
+    with pytest.raises(InputError, match=r"takes \(-1, 3, 8, 6\) \(NCHW\): add the batch axis"):
+        images.run({"x": X[0]})
 
 
 BAD_VALUES = [np.nan, -np.nan, np.inf, -np.inf, np.uint32(0x7F800001).view(np.float32),
