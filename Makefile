@@ -19,7 +19,7 @@ BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targe
         runtimes profiling cli \
         $(addprefix models/,__init__.py zoo.py variant.py rows labels.py))
 
-BENCHES = import_time export_time run_overhead graph_forms vs_peers
+BENCHES = import_time export_time run_overhead graph_forms dcd vs_peers
 # Our TFLite files beside onnx2tf's, where that is installed apart: make bench ONNX2TF=PATH
 ONNX2TF ?=
 

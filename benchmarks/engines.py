@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
+import torch
 from numpy.typing import NDArray
 
 Call = Callable[[], object]
@@ -65,6 +66,17 @@ def _litert(model: ir.Model, name: str, x: NDArray[np.float32]) -> Call:
     index = interpreter.get_input_details()[0]["index"]
     interpreter.set_tensor(index, np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
     return lambda: interpreter.invoke()
+
+
+def plain_export(module: torch.nn.Module, size: int = 224) -> ir.Model:
+    """The graph that PyTorch's exporter writes by itself, with its own optimisation."""
+    image = torch.zeros(1, 3, size, size)
+    program = torch.onnx.export(
+        module.eval(), (image,), dynamo=True, opset_version=18, input_names=["image"],
+        output_names=["logits"], verbose=False,
+    )  # fmt: skip
+    assert program is not None
+    return program.model
 
 
 _OPENERS = {"onnxruntime": _onnxruntime, "openvino": _openvino, "litert": _litert}

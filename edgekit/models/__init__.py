@@ -1,16 +1,20 @@
 """The zoo: networks, where their weights come from, and published facts about them.
 
-    zoo.py          VARIANTS, one torch-free row per network
+    variant.py      what a row of the zoo is
+    rows/           the rows, torch-free, one family a file
+    zoo.py          VARIANTS, all of them
     labels.py       class names of a row
     building.py     a row -> a network in eval mode, with weights
     weights.py      auto | FILE | URL | hf://owner/repo/file | official | random -> a local file
     download.py     one file over http, with limits on everything
     checkpoint.py   a file -> tensors -> a network, strictly
+    naming.py       what torchvision, timm and SEED call the same tensors
+    fitting.py      which names, flavour and head a file has, and whether they are the row's
     random_init.py  seeded weights that keep every layer alive, for latency work
     sizes.py        what the networks below share: possible sizes, widths
-    micronet.py     MicroNet
-    mobilenetv2.py  MobileNetV2
-    mobilenetv3.py  MobileNetV3
+    padding.py      TensorFlow's "same" padding
+    heads.py        last layers: linear, projection
+    micronet.py  dcd.py  mobilenetv2.py  mobilenetv3.py  efficientnet.py  resnet.py
 
 Importing this package imports neither torch nor any network.
 """
