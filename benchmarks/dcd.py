@@ -4,9 +4,9 @@
     taskset -c 1 python benchmarks/dcd.py --forms     where the table's thresholds come from
 
 Three networks with random weights, timed in turns in one process: DCD written as its formula reads
-(``plain_dcd.py``), as PyTorch's exporter writes it; DCD as ``edgekit export`` makes it; and the static
-network of the same width, exported likewise. Ratios are medians over five processes, each with
-another order. Fails if our DCD takes more than 1.02 of the plain one's time.
+(``plain_dcd.py``), as PyTorch's exporter writes it; DCD as ``edgekit export`` makes it; and the
+static network of the same width, exported likewise. Ratios are medians over five processes, each
+with another order. Fails if our DCD takes more than 1.02 of the plain one's time.
 
 With ``--forms`` our DCD is timed at several thresholds of ``synthesise_above``: 0 is the feature
 form everywhere, at T kernels are synthesised where a map has T places per channel that enters.

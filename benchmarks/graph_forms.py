@@ -2,9 +2,9 @@
 
     taskset -c 1 python benchmarks/graph_forms.py
 
-Each network with the same weights, twice: as PyTorch's exporter writes it, MicroNet M0 to M3 written
-the straightforward way (``plain_micronet.py``), and after the passes of ``--target x86``. Each
-ratio is the median over five processes in which the two take turns to be first; both must
+Each network with the same weights, twice: as PyTorch's exporter writes it, MicroNet M0 to M3
+written the straightforward way (``plain_micronet.py``), and after the passes of ``--target x86``.
+Each ratio is the median over five processes in which the two take turns to be first; both must
 compute the same function. Fails if ours takes more than 1.02 of the plain export's time.
 """
 
