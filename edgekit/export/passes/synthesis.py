@@ -161,8 +161,8 @@ def _synthesised(builder: Builder, found: Dynamic) -> ir.Value:
 
     weight = {name: getattr(found, name).weight[:, :, 0, 0] for name in ("p", "q", "w0")}
     mixed = builder.one("MatMul", matrix(weight["p"], "p"), found.mix)  # [N, out, L]
-    scale = view(found.scale, width_out, 1)
     residual = builder.one("MatMul", mixed, matrix(weight["q"], "q"))  # [N, out, in]
+    scale = view(found.scale, width_out, 1)
     static = builder.one("Mul", matrix(weight["w0"], "w0"), scale)
     kernel = builder.one("Add", residual, static)
     offset = builder.one("MatMul", mixed, matrix(found.q.bias, "q/bias"))  # [N, out, 1]
