@@ -305,8 +305,11 @@ class DynamicInvertedResidual(nn.Module):
                 *depthwise,
                 dynamic_pointwise(wide, width_out, fc_squeeze),
             ]
-        self.conv = nn.Sequential(*layers, nn.BatchNorm2d(width_out))
+        norm = nn.BatchNorm2d(width_out)
+        self.conv = nn.Sequential(*layers, norm)
         self.skip = stride == 1 and width_in == width_out
+        if self.skip:
+            norm.random_gain = _RANDOM_GAIN  # type: ignore[assignment]  # no parameter
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
