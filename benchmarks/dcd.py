@@ -29,13 +29,17 @@ import onnx_ir as ir
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.engines import open_engine, plain_export, time_calls
+from benchmarks.engines import difference, open_engine, plain_export, time_calls
 from benchmarks.plain_dcd import plain
 
 PROCESSES = 5
 ALLOWED = 1.02
 RUNTIMES = {"onnxruntime": "x86", "openvino": "x86", "litert": "arm"}  # and whose choices
-MODELS = tuple(f"dcd-mobilenetv2-x{width}" for width in ("0.35", "0.5", "0.75", "1.0"))
+MODELS = (
+    *(f"dcd-mobilenetv2-x{width}" for width in ("0.35", "0.5", "0.75", "1.0")),
+    "dcd-resnet18",
+)
+SAME = 1e-4  # relative difference of the outputs of plain and ours
 THRESHOLDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
 
 
@@ -64,6 +68,8 @@ def _costs(models: list[str], runtimes: list[str], folder: Path) -> int:
     for model in models:
         for runtime in runtimes:
             files = _export(model, runtime, folder)
+            if difference(files["plain"], files["ours"]) > SAME:
+                raise SystemExit(f"{model}, {runtime}: ours is not the same function")
             runs = _runs(runtime, files)
             cells = [statistics.median(run[name] for run in runs) for name in files]
             of_plain = statistics.median(run["ours"] / run["plain"] for run in runs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -77,6 +78,15 @@ def plain_export(module: torch.nn.Module, size: int = 224) -> ir.Model:
     )  # fmt: skip
     assert program is not None
     return program.model
+
+
+def difference(wanted: Path, got: Path) -> float:
+    """How far apart two graphs of one 224 x 224 image are, max|a - b| / max|b|."""
+    import onnxruntime as ort
+
+    x = np.random.default_rng(1).normal(size=(1, 3, 224, 224)).astype(np.float32)
+    b, a = (ort.InferenceSession(file).run(None, {"image": x})[0] for file in (wanted, got))
+    return float(np.abs(a - b).max() / np.abs(b).max())
 
 
 _OPENERS = {"onnxruntime": _onnxruntime, "openvino": _openvino, "litert": _litert}

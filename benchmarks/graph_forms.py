@@ -23,7 +23,7 @@ import onnx_ir as ir
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.engines import open_engine, plain_export, time_calls
+from benchmarks.engines import difference, open_engine, plain_export, time_calls
 from benchmarks.plain_micronet import NETS, PlainMicroNet
 
 PROCESSES = 5
@@ -85,9 +85,9 @@ def _row(model: str, runtime: str, files: dict[str, tuple[Path, Path]]) -> float
     runs = [_process(runtime, files[runtime], swap=bool(i % 2)) for i in range(PROCESSES)]
     plain, ours = (statistics.median(run[name] for run in runs) for name in ("plain", "ours"))
     ratio = statistics.median(run["ours"] / run["plain"] for run in runs)
-    difference = _difference(*files[runtime])
+    relative = difference(*files[runtime])
     print(
-        f"| {model} | {runtime} | {plain:.3f} | {ours:.3f} | {ratio:.3f} | {difference:.1e} |",
+        f"| {model} | {runtime} | {plain:.3f} | {ours:.3f} | {ratio:.3f} | {relative:.1e} |",
         flush=True,
     )
     return ratio
@@ -106,14 +106,6 @@ def _worker(runtime: str, *files: str) -> list[float]:
     calls = [open_engine(runtime, ir.load(file)) for file in files]
     times = time_calls(calls, rounds=ROUNDS, block_s=8e-3)
     return [float(median) for median in np.median(times, axis=1) / 1e3]
-
-
-def _difference(plain: Path, ours: Path) -> float:
-    import onnxruntime as ort
-
-    x = np.random.default_rng(1).normal(size=(1, 3, 224, 224)).astype(np.float32)
-    b, a = (ort.InferenceSession(file).run(None, {"image": x})[0] for file in (plain, ours))
-    return float(np.abs(a - b).max() / np.abs(b).max())
 
 
 if __name__ == "__main__":

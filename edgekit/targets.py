@@ -72,7 +72,8 @@ class Target:
 # A dynamic 1x1 convolution's kernel is synthesised where that was measured to be faster
 # (benchmarks/dcd.py --forms, time of DCD-MobileNetV2-x0.5 over its feature form's): from 1 to 4
 # places a channel on onnxruntime takes 0.81 to 0.83 and LiteRT 0.82 to 0.83, while OpenVINO takes
-# 1.01 to 1.03 wherever the threshold is, and so gets the feature form.
+# 1.01 to 1.03 wherever the threshold is, and so gets the feature form. x1.0 (0.84 and 0.82 to 0.85)
+# and x0.35 agree. All on x86: LiteRT's form on ARM rests on that, and was not timed there.
 _ONNXRUNTIME = GraphChoices(
     "onnxruntime-x86", depth_multiplier=True, channel_order=True, synthesise_above=2.0
 )

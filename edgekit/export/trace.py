@@ -65,6 +65,9 @@ def trace(
         raise GraphError("the model cannot be traced to ONNX: the exporter returned nothing")
     model = program.model
     _check_opset(model, opset)
+    # An input that is returned as it came has taken the output's name.
+    for value, name in zip(model.graph.inputs, input_names, strict=False):
+        value.name = name
     strip_metadata(model)
     return model
 
@@ -73,12 +76,12 @@ def _fold_constants(model: ir.Model) -> None:
     """What the tracer computes in the graph, shapes and types mostly, becomes initializers."""
     ir_passes.InlinePass()(model)
     for _ in range(_FOLDINGS):
-        onnxscript.optimizer.fold_constants(model)
+        onnxscript.optimizer.fold_constants(model, onnx_shape_inference=True)
     for each in _TIDYING:
         each(model)
 
 
-_FOLDINGS = 2  # the second finds what the first made constant: nothing is left for a third
+_FOLDINGS = 2  # the second finds what the first made constant; the exporter's own number
 _TIDYING = (
     ir_passes.RemoveUnusedNodesPass(),
     ir_passes.RemoveUnusedOpsetsPass(),

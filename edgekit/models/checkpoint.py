@@ -278,17 +278,24 @@ def _readable(path: Path, verb: str = "read") -> Iterator[None]:
 # ---------------------------------------------------------------------------
 
 
+_MOST_NESTS = 8  # a dict may hold itself
+
+
 def _nest(
     content: Mapping[Any, Any], part: str, path: Path, spec: str
 ) -> tuple[Mapping[Any, Any], str]:
     """The innermost dict with tensors, and what of ``part`` did not name one on the way."""
-    while True:
+    for _ in range(_MOST_NESTS):
         first, _, rest = part.partition(".")
         asked = [first] if first and isinstance(content.get(first), Mapping) else []
         nests = [*asked, *(name for name in _NESTS if isinstance(content.get(name), Mapping))]
         if not nests:
             break
         content, part = content[nests[0]], rest if asked else part
+    else:
+        raise CheckpointError(
+            f"{path.name} is nested more than {_MOST_NESTS} deep: it is no checkpoint."
+        )
     others = [str(name) for name, value in content.items() if _has_tensors(value)]
     if others and not any(isinstance(value, Tensor) for value in content.values()):
         offers = " or ".join(offer(f"{spec}#{name[:80]}") for name in others[:4])

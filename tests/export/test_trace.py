@@ -69,3 +69,20 @@ def test_a_module_that_fails_is_named_by_its_root_cause() -> None:
         GraphError, match="cannot be traced to ONNX: .*must have same reduction dim"
     ):
         trace(nn.Linear(3, 4), [torch.zeros(1, 5)], ["x"], ["y"], opset=18)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "left"),
+    [
+        (nn.GroupNorm(2, 6), (1, 6, 4, 4), {"Reshape", "InstanceNormalization", "Mul", "Add"}),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout()), (1, 3, 4, 4), {"Conv"}),
+        (nn.Flatten(), (1, 4), {"Identity"}),
+    ],
+)
+def test_what_the_tracer_computes_of_shapes_and_types_is_folded(
+    module: nn.Module, shape: tuple[int, ...], left: set[str]
+) -> None:
+    graph = trace(module, [torch.zeros(shape)], ["input"], ["output"], opset=18).graph
+    assert {node.op_type for node in graph} == left
+    assert [value.name for value in graph.inputs] == ["input"]
+    assert all(value.shape is not None and value.shape.is_static() for value in graph.outputs)

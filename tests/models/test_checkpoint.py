@@ -483,3 +483,11 @@ def test_a_giant_view_of_one_number_costs_nothing(m0_state: State) -> None:
 def test_shapes_are_known_without_building(variant: Variant) -> None:
     state = build_network(variant).state_dict()
     assert variant_shapes(variant) == {key: tuple(value.shape) for key, value in state.items()}
+
+
+def test_a_dict_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    content: dict[str, object] = {}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "endless.pth")
+    with pytest.raises(CheckpointError, match=r"endless\.pth is nested more than 8 deep"):
+        read_checkpoint(tmp_path / "endless.pth")

@@ -64,13 +64,20 @@ def _linear(node: ir.Node, scale: Array, offset: Array) -> Rebuild | None:
 
 def _sum(node: ir.Node, scale: Array, offset: Array) -> Rebuild | None:
     """Both terms are scaled, one of them is offset."""
-    a, b = node.inputs
     if _broadcasts(node):
         return None
-    for first, second in ((a, b), (b, a)):
-        parts = _absorbed(first, scale, offset), _absorbed(second, scale, np.zeros_like(offset))
-        if parts[0] is not None and parts[1] is not None:
-            return _twofold("Add", parts[0], parts[1])
+    scaled: list[Rebuild] = []
+    for term in node.inputs:  # before any offset, so that a long sum is walked a few times only
+        rebuild = _absorbed(term, scale, np.zeros_like(offset))
+        if rebuild is None:
+            return None
+        scaled.append(rebuild)
+    if not offset.any():
+        return _twofold("Add", scaled[0], scaled[1])
+    for position, term in enumerate(node.inputs):
+        rebuild = _absorbed(term, scale, offset)
+        if rebuild is not None:
+            return _twofold("Add", rebuild, scaled[1 - position])
     return None
 
 
@@ -79,9 +86,12 @@ def _product(node: ir.Node, scale: Array, offset: Array) -> Rebuild | None:
     if offset.any():
         return None
     a, b = sorted(node.inputs, key=lambda v: -np.prod(shape(v)) if v is not None else 0)
+    rank = len(shape(node.outputs[0]))
     for scaled, other in ((a, b), (b, a)):
+        if scaled is None or other is None or len(shape(scaled)) != rank:
+            continue  # axis 1 of a factor of lower rank is another axis of the product
         rebuild = _absorbed(scaled, scale, offset)
-        if rebuild is not None and other is not None:
+        if rebuild is not None:
             return _twofold("Mul", rebuild, _unchanged(other))
     return None
 
@@ -210,7 +220,6 @@ class FoldIntoSum(NodePass):
 
     name = "fold-into-sum"
     op_types = ELEMENTWISE
-    refused = "not folded"
 
     def rewrite_node(self, node: ir.Node) -> bool | str:
         affine = as_affine(node)

@@ -116,9 +116,16 @@ def _as_dynamic(node: ir.Node) -> Dynamic | None:
         between = (residual, scaled, matmul.outputs[0], w0.node.outputs[0])
         if q is None or mix is None or q.source is not w0.source:
             continue
+        if not _same_map(residual, scaled):
+            continue
         if all(v is not None and only_use(v) for v in between) and len(shape_of(mix)) == 3:
             return Dynamic(w0.source, p, q, w0, mix, scale)
     return None
+
+
+def _same_map(*values: ir.Value | None) -> bool:
+    """Whether all have the same shape: neither is broadcast, and the view went back to the map."""
+    return len({None if value is None else tuple(shape_of(value)) for value in values}) == 1
 
 
 def _static(product: ir.Node | None) -> tuple[Linear, ir.Value] | None:

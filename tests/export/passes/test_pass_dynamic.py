@@ -258,11 +258,55 @@ SUMS = {
 }
 
 
+SUMS["a factor has another axis 1"] = """
+        x: float[4, 8]
+        b: float[1, 6, 4, 6]
+        m = Gemm(x, w[6, 8], transB=1)
+        p = Mul(m, b)
+        y = Mul(p, s[1, 6, 1, 1])
+        return y
+    """
+
+
 @pytest.mark.parametrize("reason", SUMS)
 def test_a_sum_is_left_alone_where(reason: str) -> None:
     text, modified, _ = _run(FoldIntoSum(), SUMS[reason])
     assert modified == 0
     assert text == render(parse(SUMS[reason]))
+
+
+def test_a_long_sum_is_walked_a_few_times_only() -> None:
+    terms = "\n".join(f"r{i} = Relu(x)" for i in range(40))
+    sums = "\n".join(f"s{i} = Add({f's{i - 1}' if i > 1 else 'r0'}, r{i})" for i in range(1, 40))
+    text = f"x: float[1, 4, 2, 2]\n{terms}\n{sums}\ny = Mul(s39, 0.5)\nreturn y"
+    assert _run(FoldIntoSum(), text)[1] == 0
+
+
+UNEQUAL = {
+    "a residual of one channel": ("v[1, 2, 1, 1], b[1]", "w[6, 4, 1, 1]", 6, 8, 8),
+    "a static part of one channel": ("v[6, 2, 1, 1], b[6]", "w[1, 4, 1, 1]", 1, 8, 8),
+    "a map that comes back turned": ("v[6, 2, 1, 1], b[6]", "w[6, 4, 1, 1]", 6, 1, 64),
+}
+
+
+@pytest.mark.parametrize("what", UNEQUAL)
+def test_parts_that_are_broadcast_are_not_synthesised(what: str) -> None:
+    p, w, scale, height, width = UNEQUAL[what]
+    text = f"""
+        x: float[1, 4, 64, 1]
+        m: float[1, 2, 2]
+        g: float[1, {scale}, 1, 1]
+        q = Conv(x, u[2, 4, 1, 1], a[2])
+        r = Reshape(q, [1, 2, 64])
+        s = MatMul(m, r)
+        t = Reshape(s, [1, 2, {64 if height == 8 else height}, {1 if height == 8 else width}])
+        d = Conv(t, {p})
+        c = Conv(x, {w})
+        e = Mul(c, g)
+        y = Add(d, e)
+        return y
+    """
+    assert _run(SynthesiseKernels(1e-9), text)[1] == 0
 
 
 def test_the_offset_of_a_sum_is_added_once() -> None:
