@@ -197,3 +197,15 @@ def test_a_body_that_overflows_stops_nothing() -> None:
     nn.init.constant_(network.get_parameter("1.weight"), 3e38)
     randomise(network.eval(), calibration_images(4, 2), 0, only="2")
     assert bool(network.get_parameter("2.weight").isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("model_id", "size"), [("dcd-mobilenetv2-x0.35", 224), ("dcd-resnet50", 96), ("resnet50", 96)]
+)
+def test_rounding_to_float32_stays_far_below_what_parity_allows(model_id: str, size: int) -> None:
+    """On images unlike those of the calibration: deep and dynamic networks can be chaotic."""
+    network, x = create(model_id, "random", image_size=size).module, images(size)
+    with torch.no_grad():
+        single = network(x).double()
+        double = network.double()(x.double())
+    assert float((single - double).abs().max() / double.abs().max()) < 3e-5
