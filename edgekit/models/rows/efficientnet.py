@@ -52,6 +52,12 @@ def _b(
     )
 
 
+_PADDING = (
+    "The padding follows a description of SEED's code: TensorFlow's, baked for the native size. Its "
+    "own padding routine could not be read, and one release of the package that it was taken from "
+    "(0.7.0) pads both sides alike: compare outputs before you rely on a student."
+)
+
 _B0 = (5_288_548, 385_814_752, 2_306_528)
 _B0_PROJECTING = (5_811_196, 386_336_992, 2_306_528)
 _B1 = (7_794_184, 686_802_832, 4_109_328)
@@ -81,6 +87,7 @@ ROWS: tuple[Variant, ...] = (
             Published("top-1, linear probe", "67.6 %", SEED_README),
         ),
         SEED_EMBEDDING,
+        _PADDING,
         "The 67.6 % are of the student of SwAV's ResNet-50 x2, distilled for 800 epochs with small "
         "patches. Another file holds the student of its ResNet-50 x4 after 400 epochs.",
     ),
@@ -105,6 +112,7 @@ ROWS: tuple[Variant, ...] = (
         1, "seed", 224, _B1_PROJECTING,
         seed("AMP_200_efficientnet_b1_distill_resnet152-swav-checkpoint_0199.pth.tar"),
         SEED_EMBEDDING,
+        _PADDING,
         "SEED trains it at 224 pixels, with the padding of 240. Its accuracy was not found. The "
         "README calls the teacher a ResNet-152 of SwAV, and lists no such teacher; its other link "
         "for EfficientNet-B1 leads to a ResNet-18.",
