@@ -53,9 +53,9 @@ def _b(
 
 
 _PADDING = (
-    "The padding follows a description of SEED's code: TensorFlow's, baked for the native size. Its "
-    "own padding routine could not be read, and one release of the package that it was taken from "
-    "(0.7.0) pads both sides alike: compare outputs before you rely on a student."
+    "The padding follows a description of SEED's code: TensorFlow's, baked for the native size. "
+    "Its own padding routine could not be read, and one release of the package that it was taken "
+    "from (0.7.0) pads both sides alike: compare outputs before you rely on a student."
 )
 
 _B0 = (5_288_548, 385_814_752, 2_306_528)
