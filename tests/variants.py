@@ -15,7 +15,6 @@ from edgekit.models.zoo import VARIANTS
 
 SAMPLED = (
     "micronet-m1",
-    "micronet-v1-m3",
     "dcd-mobilenetv2-x0.35",
     "dcd-resnet18",
     "mobilenetv2-x0.5",
