@@ -1,7 +1,7 @@
 """Which networks of the zoo ``make test`` takes through slow paths; ``make test-zoo`` the rest.
 
 Building, keys and counts are tested for every network everywhere. Tracing and exporting takes ten
-seconds and more, so that is done for one or two a family, and for the others where a change lands.
+seconds and more, so that is done for one or two a family; `make test-zoo` takes the others.
 """
 
 from __future__ import annotations
