@@ -58,7 +58,10 @@ class Console:
 
     def paragraph(self, text: str) -> None:
         """Prose, wrapped; not with ``--json``."""
-        self.print(textwrap.fill(text, _PROSE_WIDTH, subsequent_indent="  "))
+        wrapped = textwrap.fill(
+            text, _PROSE_WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+        )  # ids have hyphens
+        self.print(wrapped)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns under ``headers``; those that hold numbers are set flush right."""

@@ -357,8 +357,8 @@ def fit(
     """
     if given.recorded not in ("", variant.id):
         raise CheckpointError(
-            f"{given.name} was saved by edgekit as {given.recorded}, and is not for {variant.id}: "
-            f"use {given.recorded}."
+            f"{given.name} was saved by edgekit as {given.recorded[:80]}, and is not for "
+            f"{variant.id}: {_use(given.recorded)}."
         )
     found = match(variant, shapes_of(given.state))
     if found.distance:
@@ -371,6 +371,10 @@ def fit(
         return Fit(_body(given, found), variant.head, outputs, found.table.own_head, notes)
     _check_head(given, found, num_classes)
     return Fit(_renamed(given, found), found.head, found.outputs, notes=_notes(given, found))
+
+
+def _use(recorded: str) -> str:
+    return f"use {recorded}" if recorded in VARIANTS else "this edgekit has no such network"
 
 
 def problems(

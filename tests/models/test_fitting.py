@@ -158,11 +158,27 @@ def test_a_file_of_edgekits_own_is_for_the_id_in_it_and_for_no_other() -> None:
         "w.pth was saved by edgekit as mobilenetv3-small-tf, and is not for mobilenetv3-small: "
         "use mobilenetv3-small-tf."
     )
-    assert "use something-later" in refusal(state, "mobilenetv3-small", recorded="something-later")
+    later = refusal(state, "mobilenetv3-small", recorded="something-later" * 100)
+    assert "this edgekit has no such network" in later
+    assert len(later) < 250
     bent = {key: tensor for key, tensor in state.items() if key != "features.0.0.weight"}
     assert "1 keys missing" in refusal(
         bent, "mobilenetv3-small-tf", recorded="mobilenetv3-small-tf"
     )
+
+
+def test_of_a_file_of_hundreds_of_networks_a_few_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = []
+    match = fitting.match
+    monkeypatch.setattr(fitting, "match", lambda *each: compared.append(each) or match(*each))
+    state = own("mobilenetv3-small")
+    copies = {f"n{i}.{key}": tensor for i in range(300) for key, tensor in state.items()}
+    message = refusal(copies, "mobilenetv3-small")
+    assert message.count(" --weights ") == 8
+    assert len(compared) < 20
+    assert len(message) < 1000
 
 
 TIMM_FILES = [

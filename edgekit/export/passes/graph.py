@@ -254,7 +254,7 @@ def forget_names(graph: ir.Graph) -> None:
     graph.meta.pop(_NAMES, None)
 
 
-_SHAPE_DATA_CAP = 1024  # numbers; what a shape depends on is never larger
+SHAPE_DATA_CAP = 1024  # numbers; what a shape depends on is never larger
 
 
 def infer_types(node: ir.Node, opset: int) -> None:
@@ -268,9 +268,13 @@ def infer_types(node: ir.Node, opset: int) -> None:
     try:
         inferred = onnx.shape_inference.infer_node_outputs(
             onnx.defs.get_schema(node.op_type, opset, ""),
-            ir.to_proto(node),
-            {str(v.name): ir.to_proto(v).type for v in present},
-            {str(v.name): ir.to_proto(data) for v, data in small if data.size <= _SHAPE_DATA_CAP},
+            ir.serde.serialize_node(node),
+            {str(v.name): ir.serde.serialize_value(v).type for v in present},
+            {
+                str(v.name): ir.serde.serialize_tensor(data)
+                for v, data in small
+                if data.size <= SHAPE_DATA_CAP
+            },
             opset_imports=[onnx.helper.make_opsetid("", opset)],
         )
     except Exception as error:  # C++ exceptions of several types reach Python
