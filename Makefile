@@ -1,6 +1,6 @@
 # make demo    everything end to end on a photograph, from a fresh machine
 # make test    everything that must hold before a change lands
-# make test-zoo  exports every network of the zoo, where make test exports one or two a family
+# make test-zoo  exports the networks that make test, with one or two a family, does not
 # make test-arm  the same on an emulated AArch64 board, where root, QEMU and a network allow it
 # make bench   the measured figures of README.md and docs
 # make clean   remove what these made (not the bundles you exported elsewhere)
@@ -28,8 +28,9 @@ ONNX2TF ?=
 demo: $(VENV)/.user
 	$(BIN)/python examples/demo.py
 
+# A file's tests in one process: what they trace once is not traced in the other, too.
 test: lint types
-	$(PYTEST)
+	$(PYTEST) --dist loadfile
 
 test-zoo: $(VENV)/.dev
 	$(PYTEST) -m zoo

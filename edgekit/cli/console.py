@@ -59,7 +59,11 @@ class Console:
     def paragraph(self, text: str) -> None:
         """Prose, wrapped; not with ``--json``."""
         wrapped = textwrap.fill(
-            text, _PROSE_WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+            text,
+            _PROSE_WIDTH,
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+            break_long_words=False,
         )  # ids have hyphens
         self.print(wrapped)
 

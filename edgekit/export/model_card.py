@@ -117,6 +117,9 @@ def _published(manifest: Manifest) -> Iterator[str]:
         return
     yield "## Published, not measured here"
     yield ""
+    yield "Of the weights that the source released, and so is the way images enter: weights of"
+    yield "another training have figures of their own and may want another resize, mean or std."
+    yield ""
     yield "| | figure | source |"
     yield "|-|-|-|"
     for figure in manifest.model.published:

@@ -15,6 +15,7 @@ from edgekit.models.checkpoint import (
     variant_shapes,
 )
 from edgekit.models.fitting import Fit, Given, fit
+from edgekit.models.naming import COUNTER, in_module
 from edgekit.models.random_init import (
     calibration_count,
     calibration_images,
@@ -200,7 +201,12 @@ def _load_body(
     module: nn.Module, found: Located, fitted: Fit, variant: Variant, size: int, seed: int
 ) -> WeightsInfo:
     """The body from the checkpoint, the head from the seed."""
-    head = {k: v for k, v in module.state_dict().items() if k.startswith(f"{fitted.dropped}.")}
+    counted = any(key.endswith(COUNTER) for key in fitted.state)  # as `load_strict` takes a file
+    head = {
+        key: tensor
+        for key, tensor in module.state_dict().items()
+        if in_module(key, fitted.dropped) and (counted or not key.endswith(COUNTER))
+    }
     converted = load_strict(module, {**fitted.state, **head}, found.path.name)
     images = calibration_images(calibration_count(size, _macs(variant, size)), size)
     randomise(module, images, seed, only=fitted.dropped)

@@ -291,6 +291,12 @@ def _nest(
         nests = [*asked, *(name for name in _NESTS if isinstance(content.get(name), Mapping))]
         if not nests:
             break
+        if len(nests) > 1 and not asked and all(_has_tensors(content[name]) for name in nests):
+            offers = " or ".join(offer(f"{spec}#{name}") for name in nests)
+            raise CheckpointError(
+                f"{path.name} has tensors under {' and under '.join(map(repr, nests))}: choose "
+                f"with {offers}."
+            )
         content, part = content[nests[0]], rest if asked else part
     else:
         raise CheckpointError(

@@ -485,11 +485,18 @@ def _notes(given: Given, found: Match) -> tuple[str, ...]:
 
 
 def _tensorflow_note(given: Given, found: Match) -> str:
-    """A warning where the file's name says another flavour than the id, for names prove nothing."""
+    """A warning where the file's path says another flavour than the id, or says none."""
     flavours, variant = found.table.naming.flavours, found.variant
     if "tf" not in flavours or len(flavours) == 1:
         return ""
-    says_so = re.search(r"(?<![a-z])tf_", f"{given.source} {given.name}".lower()) is not None
+    path = f"{given.spec} {given.source} {given.name}".lower()
+    if not re.search(r"efficientnet|mobilenet", path):
+        return (
+            f"{given.name} has timm's names, which are for timm's own function or for TensorFlow's "
+            f"(its tf_ files), and nothing tells which: predictions of {variant.id} are right only "
+            "if its weights are for it"
+        )
+    says_so = re.search(r"(?<![a-z])tf_(efficientnet|mobilenet)", path) is not None
     if says_so == (variant.flavour == "tf"):
         return ""
     others = (one.variant for one in _fits(shapes_of(given.state)))

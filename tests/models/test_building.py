@@ -192,7 +192,8 @@ def written(path: Path, model_id: str, whose: str, **sizes: Any) -> dict[str, Te
 def test_a_file_in_its_sources_names_gives_the_same_tensors(
     model_id: str, whose: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / ("tf_w.pth" if model_id.endswith("-tf") else "w.pth")
+    prefix = "tf_" if model_id.endswith("-tf") else ""
+    path = tmp_path / f"{prefix}{get_variant(model_id).family}.pth"
     state = written(path, model_id, whose)
     created = create(model_id, str(path), image_size=64)
     assert (created.weights.random, created.weights.note) == (False, "")
@@ -268,6 +269,22 @@ def test_a_dropped_head_is_drawn_and_said_so(model_id: str, head: str, tmp_path:
     assert other.weights.sha256 != info.sha256
     with torch.no_grad():
         assert bool(created.module(torch.rand(2, 3, 64, 64)).isfinite().all())
+
+
+def test_a_head_with_norms_is_dropped_from_a_file_without_their_counters(tmp_path: Path) -> None:
+    state = create("dcd-mobilenetv2-x0.35", "random", image_size=32).module.state_dict()
+    old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert any(key.startswith("classifier.") and key.endswith("running_var") for key in old)
+    torch.save(old, tmp_path / "w.pth")
+    created = create(
+        "dcd-mobilenetv2-x0.35",
+        str(tmp_path / "w.pth"),
+        num_classes=7,
+        image_size=32,
+        drop_head=True,
+    )
+    assert created.module.state_dict().keys() == state.keys()
+    assert created.num_classes == 7
 
 
 def test_a_body_without_head_needs_to_be_told(tmp_path: Path) -> None:

@@ -291,6 +291,13 @@ def test_averaged_and_other_tensors_are_not_taken_unasked(
     assert str(e.value).endswith(f"choose with {offered}.")
 
 
+def test_two_nests_are_not_chosen_between_unasked(tmp_path: Path) -> None:
+    torch.save({"state_dict": SMALL, "model": OTHER}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="w.pth#state_dict or --weights .*w.pth#model"):
+        read_checkpoint(tmp_path / "w.pth")
+    assert same(read_checkpoint(tmp_path / "w.pth", "model"), OTHER)
+
+
 def test_a_folder_and_nothing_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder"):
         read_checkpoint(tmp_path)

@@ -172,7 +172,12 @@ def test_of_a_file_of_hundreds_of_networks_a_few_are_looked_at(
 ) -> None:
     compared = []
     match = fitting.match
-    monkeypatch.setattr(fitting, "match", lambda *each: compared.append(each) or match(*each))
+
+    def counting(variant: Variant, got: Shapes) -> fitting.Match:
+        compared.append(variant)
+        return match(variant, got)
+
+    monkeypatch.setattr(fitting, "match", counting)
     state = own("mobilenetv3-small")
     copies = {f"n{i}.{key}": tensor for i in range(300) for key, tensor in state.items()}
     message = refusal(copies, "mobilenetv3-small")
@@ -181,12 +186,23 @@ def test_of_a_file_of_hundreds_of_networks_a_few_are_looked_at(
     assert len(message) < 1000
 
 
+def test_a_name_that_tells_nothing_is_a_warning_for_both_flavours() -> None:
+    state = state_of(keys_of("timm_efficientnet_b0"))
+    for model_id in ("efficientnet-b0", "efficientnet-b0-tf"):
+        (note,) = fitted(state, model_id, name="model.safetensors", spec="model.safetensors").notes
+        assert f"predictions of {model_id} are right only if" in note
+    folder = "models--timm--tf_efficientnet_b0.ns_jft_in1k/snapshots/0/model.safetensors"
+    assert fitted(state, "efficientnet-b0-tf", name="model.safetensors", spec=folder).notes == ()
+    (note,) = fitted(state, "efficientnet-b0", name="model.safetensors", spec=folder).notes
+    assert "for efficientnet-b0-tf" in note
+
+
 TIMM_FILES = [
     ("mobilenetv3-large-timm", "tf_mobilenetv3.pth", "has the tf_", "mobilenetv3-large-tf"),
     ("mobilenetv3-large-tf", "mobilenetv3.pth", "lacks the tf_", "mobilenetv3-large-timm"),
     ("mobilenetv3-large-timm", "mobilenetv3.pth", "", ""),
     ("mobilenetv3-large-tf", "TF_mobilenetv3.pth", "", ""),
-    ("mobilenetv3-large-timm", "netf_1.pth", "", ""),
+    ("mobilenetv3-large-timm", "netf_mobilenetv3.pth", "", ""),
 ]
 
 

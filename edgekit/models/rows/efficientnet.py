@@ -53,9 +53,10 @@ def _b(
 
 
 _PADDING = (
-    "The padding follows a description of SEED's code: TensorFlow's, baked for the native size. "
-    "Its own padding routine could not be read, and one release of the package that it was taken "
-    "from (0.7.0) pads both sides alike: compare outputs before you rely on a student."
+    "The padding is unsettled: it follows a description of SEED's code, TensorFlow's baked for the "
+    "native size. The file with SEED's padding routine could not be read; its copy of the package "
+    "calls itself 0.7.0, and 0.7.0 as published pads both sides alike. Compare outputs before you "
+    "rely on a student."
 )
 
 _B0 = (5_288_548, 385_814_752, 2_306_528)
@@ -68,7 +69,7 @@ ROWS: tuple[Variant, ...] = (
         0, "torchvision", 224, _B0,
         torchvision(
             "efficientnet_b0_rwightman-7f5810bc.pth", "IMAGENET1K_V1",
-            Figures("77.692 %", "93.532 %", "5,288,548", ("FLOPs", "0.39 G")),
+            Figures("77.692 %", "93.532 %", "5,288,548", ("FLOPs", "0.386 G")),
             interpolation="bicubic",
         ),
         _TIMM_TOO.format(0),

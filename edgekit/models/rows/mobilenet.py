@@ -7,6 +7,7 @@ from edgekit.models.rows.released import (
     SEED_EMBEDDING,
     SEED_README,
     SLIM,
+    TIMM_RESULTS,
     Figures,
     Release,
     seed,
@@ -24,7 +25,9 @@ _HEADS = ("linear", "projection")
 # ---------------------------------------------------------------------------
 
 _NOT_SLIM = "The network is torchvision's, {what} of TensorFlow's own, which pads at the end."
-_OWN_FILE = "edgekit knows no address of weights; a checkpoint with torchvision's names loads."
+_OWN_FILE = (
+    "edgekit knows no address of weights; a checkpoint with torchvision's or timm's names loads."
+)
 
 
 def _slim(top1: str, top5: str, macs: str, params: str) -> tuple[Published, ...]:
@@ -74,8 +77,14 @@ _V2 = (
     ),
     _v2(
         "x0.5", "MobileNetV2, half as wide (CVPR 2018)", 1_968_680, 97_131_840,
-        unreleased(*_slim("65.4", "86.4", "97", "1.95"), *_slim_at_96("51.2", "18")),
+        unreleased(
+            *_slim("65.4", "86.4", "97", "1.95"),
+            *_slim_at_96("51.2", "18"),
+            Published("top-1 of timm's file", "65.950 %", TIMM_RESULTS),
+        ),
         *_V2_NOTES,
+        "timm publishes a file with its names, mobilenetv2_050.lamb_in1k; it wants images resized "
+        "bicubically.",
     ),
     _v2(
         "x0.75", "MobileNetV2, 0.75 times as wide (CVPR 2018)", 2_636_424, 209_069_792,

@@ -15,7 +15,7 @@ INCEPTION = (0.5, 0.5, 0.5)  # mean and std alike, of what Google trained on -1.
 
 SLIM = "README of research/slim/nets/mobilenet in github.com/tensorflow/models, of TensorFlow's own"
 _TIMM = "github.com/huggingface/pytorch-image-models"
-_TIMM_RESULTS = f"results/results-imagenet.csv of {_TIMM}"
+TIMM_RESULTS = f"results/results-imagenet.csv of {_TIMM}"
 _TIMM_COUNTS = f"results/benchmark-infer-fp32-nchw-pt240-cpu-i7_12700h-dynamo.csv of {_TIMM}"
 _TORCHVISION_LICENCE = (
     "BSD-3-Clause, the licence of torchvision, whose README says that its models may have terms "
@@ -125,7 +125,7 @@ def timm(
             licence="Apache-2.0, as the model card says; trained on ImageNet-1k",
             source=f"timm, {name}",
         ),
-        published=figures.published(_TIMM_RESULTS, of_size),
+        published=figures.published(TIMM_RESULTS, of_size),
         mean=mean,
         std=std,
         crop_fraction=crop_fraction,
