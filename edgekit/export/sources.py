@@ -140,7 +140,7 @@ def zoo_source(
     )
     size = created.image_size
     example = torch.zeros(images(batch), 3, size, size)
-    progress("trace to ONNX")
+    progress("trace to ONNX: half a minute and more for deep and dynamic networks")
     output = _OUTPUT_NAMES[created.task]
     graph = trace(created.module, [example], ["image"], [output], opset=OPSET)
     params = _torch_params(created.module)

@@ -442,7 +442,7 @@ def _check_head(given: Given, found: Match, num_classes: int | None) -> None:
     if wanted in (None, found.outputs):
         return
     unit = "classes" if found.head == "linear" else "outputs"
-    if num_classes is not None and found.is_as_published:
+    if num_classes is not None and (found.is_as_published or found.head != "linear"):
         way = "leave out --num-classes"
     else:
         way = f"use --num-classes {found.outputs}"

@@ -367,7 +367,8 @@ def warm_up_of(inferences: int) -> int:
 
 
 def _axes(spec: TensorSpec) -> str:
-    return f"{spec.shape} ({spec.layout})" if spec.layout else f"{spec.shape}"
+    shape = str(spec.shape).replace("-1", "any")
+    return f"{shape} ({spec.layout})" if spec.layout else shape
 
 
 def _shape_hint(shape: tuple[int, ...], spec: TensorSpec) -> str:

@@ -90,7 +90,10 @@ def test_the_sample_has_one_or_two_of_each_family() -> None:
 
 @pytest.mark.parametrize("model_id", every_variant())
 def test_every_variant_is_proven_in_every_runtime(
-    model_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
     monkeypatch.setattr(pipeline, "run_passes", _canonical_once())
     row, size = VARIANTS[model_id], image_size(model_id)
@@ -106,6 +109,8 @@ def test_every_variant_is_proven_in_every_runtime(
         assert tuple(a.runtime for a in result.manifest.artifacts) == TARGETS[target].runtimes
         for artifact in result.manifest.artifacts:
             _check_artifact(result.path, artifact)
+            figures = artifact.parity or artifact.checks
+            record_property(f"{target}-{artifact.runtime}", str(figures))
 
 
 def _canonical_once() -> Callable[..., Any]:

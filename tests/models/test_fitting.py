@@ -306,6 +306,7 @@ def test_another_number_of_classes_is_refused_with_both_ways_out(
 def test_a_projection_of_another_width_than_asked_is_refused() -> None:
     message = refusal(own("resnet18", 128, "projection"), "resnet18", 10)
     assert "has a projection head of 128 outputs, and resnet18 is to have 10" in message
+    assert "leave out --num-classes" in message
     assert fitted(own("resnet18", 128, "projection"), "resnet18", 128).outputs == 128
 
 

@@ -88,10 +88,10 @@ def test_a_free_axis_takes_any_size():
     free = session(TensorSpec("x", "float32", (-1, 3)))
     assert free.run({"x": np.ones((5, 3), np.float32)})["y"] == 15
     assert free.run({"x": np.ones((0, 3), np.float32)})["y"] == 0
-    with pytest.raises(InputError, match=r"has shape \(5, 4\), the model takes \(-1, 3\)"):
+    with pytest.raises(InputError, match=r"has shape \(5, 4\), the model takes \(any, 3\)"):
         free.run({"x": np.ones((5, 4), np.float32)})
     images = session(TensorSpec("x", "float32", (-1, 3, 8, 6), "NCHW"))
-    with pytest.raises(InputError, match=r"takes \(-1, 3, 8, 6\) \(NCHW\): add the batch axis"):
+    with pytest.raises(InputError, match=r"takes \(any, 3, 8, 6\) \(NCHW\): add the batch axis"):
         images.run({"x": X[0]})
 
 
