@@ -6,7 +6,7 @@ seconds and more, so that is done for one or two a family; `make test-zoo` takes
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import pytest
 from _pytest.mark import ParameterSet
@@ -30,10 +30,12 @@ SMALL_IMAGE = 64
 
 def every_variant(sampled: Collection[str] = SAMPLED) -> list[ParameterSet]:
     """Each id as a parameter; those that are not ``sampled`` are of the zoo run."""
-    return [
-        pytest.param(model_id, marks=() if model_id in sampled else pytest.mark.zoo)
-        for model_id in VARIANTS
-    ]
+    return marked(VARIANTS, sampled)
+
+
+def marked(names: Iterable[str], sampled: Collection[str]) -> list[ParameterSet]:
+    """Each name as a parameter; those that are not ``sampled`` are of the zoo run."""
+    return [pytest.param(name, marks=() if name in sampled else pytest.mark.zoo) for name in names]
 
 
 def image_size(model_id: str) -> int:

@@ -14,8 +14,8 @@ in the order in which the group before it is shifted into it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -64,6 +64,7 @@ class _Prices:
 
     def __init__(self, costs: Costs) -> None:
         self.costs = costs
+        self._known: dict[tuple[ir.Node, int], float] = {}
 
     def permutation(self, value: ir.Value, have: Array, want: Array) -> float:
         """Storing ``value``, which is in order ``have``, in order ``want`` as well."""
@@ -75,7 +76,10 @@ class _Prices:
 
     def linear(self, linear: Linear, groups: int) -> float:
         """A convolution that can run in ``groups`` groups, and so in any divisor of them."""
-        return min(merged_us(linear, count, self.costs) for count in divisors(groups))
+        key = linear.node, groups
+        if key not in self._known:
+            self._known[key] = min(merged_us(linear, n, self.costs) for n in divisors(groups))
+        return self._known[key]
 
     def feeding(self, linear: Linear, have: Array, stored: Array) -> Feeding:
         """The cheapest way to compute ``stored`` from an operand stored as ``have``."""
@@ -198,6 +202,14 @@ class _Place:
 
     us: Callable[[], float]
     classes: tuple[OrderClass, ...]
+    known: dict[tuple[bytes, ...], float] = field(default_factory=dict)
+
+    def us_of(self, orders: Mapping[OrderClass, Array]) -> float:
+        """``us``, remembered: the search comes back to the same few orders again and again."""
+        key = tuple(orders[cls].tobytes() for cls in self.classes)
+        if key not in self.known:
+            self.known[key] = self.us()
+        return self.known[key]
 
 
 @dataclass(frozen=True)
@@ -343,7 +355,10 @@ class _Plan:
 
     def total(self) -> float:
         """Microseconds of all places."""
-        return sum(place.us() for place in self.places)
+        return self._us(self.places)
+
+    def _us(self, places: Sequence[_Place]) -> float:
+        return sum(place.us_of(self.order) for place in places)
 
     def true_order_us(self) -> float:
         """Microseconds of the graph as it is: every permutation is one in memory."""
@@ -370,14 +385,14 @@ class _Plan:
         followers = [k for k in self.links if k.leader is cls and self._free(k.follower)]
         places = self._affected({cls, *(link.follower for link in followers)})
         before = best_orders = dict(self.order)
-        start = best = sum(place.us() for place in places)
+        start = best = self._us(places)
         for order in self._orders_to_try(cls):
             for following in ([], followers) if followers else ([],):
                 self.order = {**before, cls: order}
                 for link in following:
                     self.order[link.follower] = link.order()
                 self._derive()
-                us = sum(place.us() for place in places)
+                us = self._us(places)
                 if us < best - 1e-9:
                     best, best_orders = us, self.order
         self.order = best_orders

@@ -70,8 +70,9 @@ def _true(order: Array) -> bool:
 
 def runs(index: Array) -> list[tuple[int, int]]:
     """``index`` as contiguous pieces (start, stop)."""
-    cuts = np.flatnonzero(np.diff(index) != 1) + 1
-    return [(int(piece[0]), int(piece[-1]) + 1) for piece in np.split(index, cuts)]
+    cuts = np.flatnonzero(np.diff(index) != 1)
+    starts, lasts = index[[0, *(cuts + 1)]].tolist(), index[[*cuts, -1]].tolist()
+    return [(start, last + 1) for start, last in zip(starts, lasts, strict=True)]
 
 
 def finest_groups(linear: Linear, fed: Array, stored: Array) -> int:
