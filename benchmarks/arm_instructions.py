@@ -2,11 +2,13 @@
 
     python benchmarks/arm_instructions.py --core cortex-a72 --sysroot DIR
 
-MicroNet M0 to M3 with the same weights on an emulated core (docs/emulation.md), three graphs:
+MicroNet M0 to M3 and a DCD with the same weights on an emulated core (docs/emulation.md), three
+graphs:
 
-    plain      exported as it is, written the straightforward way (``plain_micronet.py``)
-    canonical  after the passes that every target has
-    ours       what ``edgekit export --target rpi4`` writes
+    plain      exported as it is, written the straightforward way (``plain_micronet.py``,
+               ``plain_dcd.py``)
+    canonical  after the passes that every target has: of DCD the feature form
+    ours       what ``edgekit export --target rpi4`` writes: of DCD the form its table chooses
 
 ``plain`` runs in onnxruntime only: nothing here lowers it for LiteRT as it is. Every graph's answer
 is compared with the golden one before it is counted.
@@ -24,6 +26,7 @@ import onnx_ir as ir
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import plain_dcd
 from benchmarks.plain_micronet import NETS, PlainMicroNet
 from edgekit.bundle import open_bundle, write_bundle
 from edgekit.export.lowerings import LOWERINGS
@@ -35,12 +38,13 @@ from edgekit.profiling.emulation import count_instructions
 
 TARGET = "rpi4"
 RUNTIMES = ("onnxruntime", "litert")
+MODELS = (*NETS, "dcd-mobilenetv2-x0.5")
 
 
 def main() -> None:
     """Export, count and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", default=",".join(NETS))
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--core", default="cortex-a72")
     parser.add_argument("--sysroot", type=Path, help="default: as edgekit profile --emulate")
     arguments = parser.parse_args()
@@ -72,13 +76,19 @@ def _rows(model: str, folder: Path, arguments: argparse.Namespace) -> None:
 
 def _graphs(model: str) -> dict[str, ir.Model]:
     created = create(model, "random", seed=0).module
-    plain = PlainMicroNet(model)
-    plain.load_state_dict(created.state_dict())
     traced = {
         name: trace(module, (torch.zeros(1, 3, 224, 224),), ("image",), ("logits",), opset=18)
-        for name, module in (("plain", plain), ("canonical", created))
+        for name, module in (("plain", _plain(model, created)), ("canonical", created))
     }
     return {"plain": traced["plain"], "canonical": run_passes(traced["canonical"], CANONICAL)[0]}
+
+
+def _plain(model: str, module: torch.nn.Module) -> torch.nn.Module:
+    if model not in NETS:
+        return plain_dcd.plain(module).eval()
+    written = PlainMicroNet(model)
+    written.load_state_dict(module.state_dict())
+    return written.eval()
 
 
 def _replaced(bundle: Path, runtime: str, graph: ir.Model, out: Path) -> Path:

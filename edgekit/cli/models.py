@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from edgekit.cli.console import Console, count_text
-from edgekit.models.zoo import Variant, list_models
+from edgekit.errors import UsageError
+from edgekit.models.zoo import Variant, get_variant, list_models
 
 _COUNTS = (
     "MACs of convolution, linear and matmul layers; MAdds adds the multiplies of dynamic "
@@ -29,28 +30,37 @@ _HEADERS = ("model", "params", "MACs", "MAdds", "top-1", "published size", "weig
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
+    parser.add_argument("models", nargs="*", metavar="ID", help="only these, with their notes")
     parser.add_argument("--family", help="only this family, with its notes, e.g. dcd")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Print the table, then the sources of its figures and what users should know."""
-    variants = list_models(arguments.family)
+    variants = _chosen(arguments)
+    alone = bool(arguments.models) or arguments.family is not None
     console.document([_document(variant) for variant in variants])
     sources = _sources(variants)
     console.table(_HEADERS, list(_rows(variants, sources)))
     console.print()
     console.paragraph(_COUNTS)
-    if arguments.family is None:
+    if not alone:
         console.paragraph(_NAMES)
     for number, source in enumerate(sources, start=1):
         console.paragraph(f"[{number}] {source}")
-    everything = console.verbose or arguments.family is not None
-    notes = tuple(_notes(variants) if everything else _short_notes(variants))
+    notes = tuple(_notes(variants) if alone or console.verbose else _short_notes(variants))
     if notes:
         console.print()
     for note in notes:
         console.paragraph(note)
     console.next(f"edgekit export {variants[0].id} --target x86")
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Variant]:
+    if not arguments.models:
+        return list_models(arguments.family)
+    if arguments.family is not None:
+        raise UsageError("give ids or --family, not both")
+    return [get_variant(model_id) for model_id in dict.fromkeys(arguments.models)]
 
 
 def _document(variant: Variant) -> dict[str, object]:
@@ -121,7 +131,7 @@ def _short_notes(variants: Sequence[Variant]) -> Iterator[str]:
             yield f"{variant.id}: {variant.notes[0]}"
     yield (
         "approximate: the code behind it was never published. by hand: weights that edgekit cannot "
-        "fetch. edgekit models --family NAME has notes and licences, -v those of all."
+        "fetch. edgekit models ID has notes and licences, --family NAME those of a family, -v all."
     )
 
 

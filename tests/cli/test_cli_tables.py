@@ -150,3 +150,23 @@ def test_targets_as_json(capsys):
 @pytest.mark.parametrize("verb", ["models", "targets"])
 def test_quiet_tables_have_no_last_line(verb, capsys):
     assert "next:" not in out(capsys, verb, "-q")
+
+
+def test_models_of_some_ids_with_their_notes(capsys):
+    shown = out(capsys, "models", "dcd-resnet18", "resnet18", "dcd-resnet18")
+    rows = [line.split()[0] for line in shown.splitlines() if line.endswith((" none", " released"))]
+    assert rows == ["dcd-resnet18", "resnet18"]
+    assert "educational, research and non-profit use" in shown
+    assert shown.splitlines()[-1] == "next: edgekit export dcd-resnet18 --target x86"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["dcd-resnet19"], "unknown model 'dcd-resnet19': did you mean dcd-resnet1"),
+        (["resnet18", "--family", "resnet"], "give ids or --family, not both"),
+    ],
+)
+def test_models_of_ids_that_do_not_go(capsys, words, says):
+    assert main(["models", *words]) == 2
+    assert says in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_an_unknown_verb_gets_close_matches(typed, meant, capsys):
     ("typed", "says"),
     [
         ("models --colour", "unrecognized arguments: --colour; edgekit --help tells more"),
-        ("models --fam micronet", "unrecognized arguments: --fam micronet"),  # not guessed
+        ("models --fam micronet", "unrecognized arguments: --fam;"),  # not guessed
         ("export micronet-m1", "required: --target; edgekit export --help tells more"),
         ("export micronet-m1 --target x86 --imgsz 0", "'0' is not a positive whole number"),
         ("run b.edgekit x.jpg -v -q", "not allowed with argument"),
