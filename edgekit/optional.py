@@ -29,6 +29,11 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "onnx_ir": ("onnx-ir", "export"),
     "onnxscript": ("onnxscript", "export"),
     "safetensors": ("safetensors", "export"),
+    "accelerate": ("accelerate", "train"),
+    "kornia": ("kornia", "train"),
+    "sklearn": ("scikit-learn", "train"),
+    "tensorboard": ("tensorboard", "train"),
+    "tomli_w": ("tomli-w", "train"),
 }
 
 # Import name -> distribution, where they differ and every install of edgekit brings it.

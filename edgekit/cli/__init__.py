@@ -67,6 +67,12 @@ VERBS: dict[str, Verb] = {
         Verb(
             "report", "edgekit.cli.report", "results as one page of HTML; as Markdown and CSV too"
         ),
+        Verb("train", "edgekit.cli.train", "a network of the zoo learns the classes of a data set"),
+        Verb(
+            "evaluate",
+            "edgekit.cli.evaluate",
+            "accuracy of weights, or of a bundle in its runtimes",
+        ),
         Verb("doctor", "edgekit.cli.doctor", "what works on this machine and what to install"),
     )
 }

@@ -8,7 +8,6 @@ nn.Module      -> module_source  checked against torch
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +39,7 @@ from edgekit.export.user_onnx import InputShapes, load_onnx
 from edgekit.models.building import CreatedModel, create
 from edgekit.models.download import public_url
 from edgekit.models.labels import labels_of
+from edgekit.models.preparation import preprocessing, variant_preprocessing
 from edgekit.models.zoo import get_variant
 from edgekit.profiling.counts import Counts, count_graph
 
@@ -47,8 +47,6 @@ OPSET = 18  # the dialect TensorRT 10 and 11 take, and the lowest the exporter w
 
 Progress = Callable[[str], None]
 
-# Resize before the crop: the convention of ImageNet evaluation, 256 for a crop of 224.
-_CROP_FRACTION = 0.875
 # What the logits of a network of the zoo are called, by task.
 _OUTPUT_NAMES = {"classification": "logits", "embedding": "embedding"}
 
@@ -165,13 +163,7 @@ def zoo_source(
         weights=_weights_facts(created),
         inputs=any_batch(inputs) if free else inputs,
         outputs=any_batch(outputs) if free else outputs,
-        preprocessing=_preprocessing(
-            (size, size),
-            variant.mean,
-            variant.std,
-            variant.crop_fraction,
-            variant.interpolation,
-        ),
+        preprocessing=variant_preprocessing(variant, size),
         labels=_labels(created),
         warnings=tuple(text for text in (created.weights.note, created.weights.why) if text),
         dynamic_batch=free,
@@ -373,6 +365,8 @@ def _labels(created: CreatedModel) -> tuple[str, ...]:
     """Class names; an embedding has none, and classes of a row without names have numbers."""
     if created.task == "embedding":
         return ()
+    if created.labels:
+        return created.labels
     if not created.variant.labels:
         return tuple(f"class {number}" for number in range(created.num_classes))
     return labels_of(created.variant, created.num_classes)
@@ -387,19 +381,7 @@ def _image_preprocessing(inputs: Sequence[TensorSpec], image: ImageFacts) -> Pre
             f"mean and std are for one image input [1, 3, height, width]; this model takes "
             f"{', '.join(f'{spec.name} {list(spec.shape)}' for spec in inputs)}"
         )
-    return _preprocessing((shape[2], shape[3]), image.mean, image.std)
-
-
-def _preprocessing(
-    crop: tuple[int, int],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    crop_fraction: float = _CROP_FRACTION,
-    interpolation: str = "bilinear",
-) -> Preprocessing:
-    # A fraction like 224 / 232 must give 232 back, whatever its last bit.
-    resize = math.floor(max(crop) / crop_fraction + 1e-6)
-    return Preprocessing(resize, crop, mean, std, interpolation)
+    return preprocessing((shape[2], shape[3]), image.mean, image.std)
 
 
 def _checked_labels(labels: tuple[str, ...], outputs: Sequence[TensorSpec]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from edgekit.models.checkpoint import (
     build_network,
     load_strict,
     read_checkpoint,
-    recorded_variant,
+    read_recorded,
     variant_shapes,
 )
 from edgekit.models.fitting import Fit, Given, fit
@@ -66,6 +66,7 @@ class CreatedModel:
         image_size: height and width of the input in pixels.
         weights: where they came from.
         head: kind of its last layers, see `edgekit.models.heads`.
+        labels: names of its classes, where its checkpoint has them.
     """
 
     module: nn.Module
@@ -74,6 +75,7 @@ class CreatedModel:
     image_size: int
     weights: WeightsInfo
     head: str = "linear"
+    labels: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -99,8 +101,10 @@ def create(
     Args:
         model_id: a row of the zoo.
         weights: see `edgekit.models.weights`.
-        num_classes: outputs; by default as published. Released weights fit only that.
-        image_size: height and width of the input in pixels; by default as published.
+        num_classes: outputs; by default those of a checkpoint that names its classes, else as
+            published. Released weights fit only that.
+        image_size: height and width of the input in pixels; by default those that a checkpoint was
+            trained for, if it says so, else as published.
         seed: of random weights.
         drop_head: take a checkpoint's body only and draw the head from the seed.
         fc_squeeze: of DCD's MobileNetV2, see `select_variant`.
@@ -120,7 +124,7 @@ def create(
     found = _find(weights, variant, num_classes, drop_head)
     if isinstance(found, Located):
         try:
-            return _from_checkpoint(found, variant, num_classes, size, seed, drop_head)
+            return _from_checkpoint(found, variant, num_classes, image_size, seed, drop_head)
         except CheckpointError as error:
             if weights != "auto":
                 raise
@@ -175,16 +179,19 @@ def _from_checkpoint(
     found: Located,
     variant: Variant,
     classes: int | None,
-    size: int,
+    image_size: int | None,
     seed: int,
     drop_head: bool,
 ) -> CreatedModel:
+    recorded = read_recorded(found.path)
+    size = image_size or recorded.image_size or variant.image_size
     given = Given(
         state=read_checkpoint(found.path, found.part, found.spec),
         name=found.path.name,
         spec=found.spec,
         source=found.source,
-        recorded=recorded_variant(found.path),
+        recorded=recorded.variant,
+        classes=len(recorded.labels) or None,
     )
     fitted = fit(given, variant, classes, drop_head=drop_head)
     module = build_network(variant, fitted.outputs, size, fitted.head).eval()
@@ -194,7 +201,9 @@ def _from_checkpoint(
         converted = load_strict(module, fitted.state, given.name)
         note = _joined(found.note, *fitted.notes, *converted)
         info = WeightsInfo(found.source, found.sha256, random=False, note=note)
-    return CreatedModel(module, variant, fitted.outputs, size, info, fitted.head)
+    named = not fitted.dropped and len(recorded.labels) == fitted.outputs
+    labels = recorded.labels if named else ()
+    return CreatedModel(module, variant, fitted.outputs, size, info, fitted.head, labels)
 
 
 def _load_body(

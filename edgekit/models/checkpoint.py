@@ -23,8 +23,9 @@ import tempfile
 import textwrap
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekit.errors import CheckpointError
+from edgekit.bundle.reading import parse_labels
+from edgekit.errors import BundleError, CheckpointError
 from edgekit.models.fitting import (
     build_network,
     list_parts,
@@ -50,12 +52,13 @@ from edgekit.optional import require
 
 __all__ = [
     "MAX_BYTES",
+    "Recorded",
     "build_network",
     "check_content",
     "check_file",
     "load_strict",
     "read_checkpoint",
-    "recorded_variant",
+    "read_recorded",
     "save_checkpoint",
     "variant_shapes",
 ]
@@ -65,7 +68,10 @@ MAX_BYTES = 4 << 30  # far above any network for an edge device
 # Where training scripts put a state dict. Averaged weights stand beside it under other names, and
 # are other weights than those whose accuracy a log shows.
 _NESTS = ("state_dict", "model")
-_VARIANT = "edgekit.variant"  # key of a .safetensors file's metadata
+# Keys of a .safetensors file's metadata
+_VARIANT = "edgekit.variant"
+_LABELS = "edgekit.labels"  # one a line
+_IMAGE_SIZE = "edgekit.image_size"
 
 # ---------------------------------------------------------------------------
 # Reading
@@ -103,29 +109,63 @@ def check_content(path: Path) -> Mapping[Any, Any]:
     return content
 
 
-def recorded_variant(path: Path) -> str:
-    """The id that `save_checkpoint` wrote into a file, or ""."""
+@dataclass(frozen=True)
+class Recorded:
+    """What `save_checkpoint` wrote beside the tensors; nothing in a file of others.
+
+    Attributes:
+        variant: the id of the network.
+        labels: names of the classes that it was trained for.
+        image_size: pixels of the images that it was trained for.
+    """
+
+    variant: str = ""
+    labels: tuple[str, ...] = ()
+    image_size: int | None = None
+
+
+def read_recorded(path: Path) -> Recorded:
+    """What a file says of itself.
+
+    Raises:
+        CheckpointError: unreadable, or facts that nobody could have written.
+    """
     if _reader(path) is not _read_safetensors:
-        return ""
+        return Recorded()
     safetensors = require("safetensors", "reading .safetensors")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return str((file.metadata() or {}).get(_VARIANT, ""))
+            facts = file.metadata() or {}
     # Its errors are of a compiled type that is no public class.
     except Exception as error:
         raise _unreadable(path, str(error)) from error
+    try:
+        labels = parse_labels(path.name, facts[_LABELS].encode()) if _LABELS in facts else ()
+        size = int(facts[_IMAGE_SIZE]) if _IMAGE_SIZE in facts else None
+    except (BundleError, ValueError) as error:
+        raise CheckpointError(f"{path.name} says of itself what cannot be: {error}.") from error
+    return Recorded(str(facts.get(_VARIANT, "")), labels, size)
 
 
-def save_checkpoint(module: nn.Module, variant_id: str, path: Path) -> None:
+def save_checkpoint(
+    module: nn.Module,
+    variant_id: str,
+    path: Path,
+    *,
+    labels: Sequence[str] = (),
+    image_size: int | None = None,
+) -> None:
     """Write the weights of a network of the zoo, with its id, as a .safetensors file.
 
     The id tells a flavour from others of the same shapes; `edgekit export ID --weights FILE` takes
-    the file for that id and for no other.
+    the file for that id and for no other, with the classes and the size that it was trained for.
 
     Args:
         module: any head may stand on the network of ``variant_id``.
         variant_id: a row of the zoo.
         path: replaced if it is there; never half a file.
+        labels: names of its classes.
+        image_size: pixels of the images that it was trained for.
 
     Raises:
         UnknownNameError: no such model.
@@ -139,7 +179,16 @@ def save_checkpoint(module: nn.Module, variant_id: str, path: Path) -> None:
         raise CheckpointError(f"what is to be saved is no {variant_id}: {what}.")
     save_file = require("safetensors.torch", "writing .safetensors").save_file
     with _readable(path, "write"), _replacing(path) as temporary:
-        save_file(state, temporary, metadata={_VARIANT: variant_id})
+        save_file(state, temporary, metadata=_facts(variant_id, labels, image_size))
+
+
+def _facts(variant_id: str, labels: Sequence[str], image_size: int | None) -> dict[str, str]:
+    facts = {_VARIANT: variant_id}
+    if labels:
+        facts[_LABELS] = "".join(f"{label}\n" for label in labels)
+    if image_size is not None:
+        facts[_IMAGE_SIZE] = str(image_size)
+    return facts
 
 
 @contextmanager

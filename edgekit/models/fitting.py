@@ -307,6 +307,7 @@ class Given:
         spec: what a user types for it, with the part if one was chosen.
         source: its address, or its name again.
         recorded: the id that `save_checkpoint` wrote into it, or "".
+        classes: of which it has the names, or None.
     """
 
     state: Mapping[str, Tensor]
@@ -314,6 +315,7 @@ class Given:
     spec: str = ""
     source: str = ""
     recorded: str = ""
+    classes: int | None = None
 
     def part(self, name: str) -> str:
         """What a user types for a part of it."""
@@ -349,7 +351,7 @@ def fit(
         given: a checkpoint.
         variant: the network it is to be loaded into.
         num_classes: outputs that were asked for; by default what the head in the file has, if
-            that is the row's or of another kind than the row's.
+            that is the row's, of another kind than the row's, or of classes that the file names.
         drop_head: take the body only.
 
     Raises:
@@ -438,7 +440,7 @@ def _check_head(given: Given, found: Match, num_classes: int | None) -> None:
         raise CheckpointError(f"{given.name} has the body of {variant.id} and {what}: use {_DROP}.")
     wanted = num_classes
     if wanted is None and found.head == variant.head == "linear":
-        wanted = variant.num_classes
+        wanted = given.classes or variant.num_classes
     if wanted in (None, found.outputs):
         return
     unit = "classes" if found.head == "linear" else "outputs"

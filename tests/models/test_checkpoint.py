@@ -18,11 +18,13 @@ from torch import Tensor
 
 from edgekit.errors import CheckpointError, UnknownNameError
 from edgekit.models import checkpoint
+from edgekit.models.building import create
 from edgekit.models.checkpoint import (
+    Recorded,
     build_network,
     load_strict,
     read_checkpoint,
-    recorded_variant,
+    read_recorded,
     save_checkpoint,
     variant_shapes,
 )
@@ -330,7 +332,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_saved_network_says_what_it_is(tmp_path: Path) -> None:
     path, network = tmp_path / "own.safetensors", build_network(get_variant("mobilenetv3-small"), 3)
     save_checkpoint(network, "mobilenetv3-small", path)
-    assert recorded_variant(path) == "mobilenetv3-small"
+    assert read_recorded(path) == Recorded("mobilenetv3-small")
     assert same(
         dict(sorted(read_checkpoint(path).items())), dict(sorted(network.state_dict().items()))
     )
@@ -340,10 +342,33 @@ def test_a_saved_network_says_what_it_is(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["own.safetensors"]
 
 
+def test_a_trained_network_brings_its_classes_and_its_size(tmp_path: Path) -> None:
+    path, network = tmp_path / "own.safetensors", build_network(get_variant("mobilenetv3-small"), 3)
+    save_checkpoint(network, "mobilenetv3-small", path, labels=("a", "b", "c"), image_size=64)
+    assert read_recorded(path) == Recorded("mobilenetv3-small", ("a", "b", "c"), 64)
+    created = create("mobilenetv3-small", str(path))
+    assert (created.num_classes, created.image_size) == (3, 64)
+    assert created.labels == ("a", "b", "c")
+    assert create("mobilenetv3-small", str(path), image_size=96).image_size == 96
+    dropped = create("mobilenetv3-small", str(path), num_classes=3, drop_head=True)
+    assert dropped.labels == ()
+    with pytest.raises(CheckpointError, match="is to have 4: use --num-classes 3"):
+        create("mobilenetv3-small", str(path), num_classes=4)
+
+
+@pytest.mark.parametrize(
+    "facts", [{"edgekit.labels": "a\tb\nc\n"}, {"edgekit.image_size": "large"}]
+)
+def test_facts_that_cannot_be_are_refused(tmp_path: Path, facts: dict[str, str]) -> None:
+    save_file(SMALL, tmp_path / "own.safetensors", metadata=facts)
+    with pytest.raises(CheckpointError, match="says of itself what cannot be"):
+        read_recorded(tmp_path / "own.safetensors")
+
+
 def test_other_files_record_nothing(m0_file: Path, tmp_path: Path) -> None:
-    assert recorded_variant(m0_file) == ""
+    assert read_recorded(m0_file) == Recorded()
     save_file(SMALL, tmp_path / "plain.safetensors")
-    assert recorded_variant(tmp_path / "plain.safetensors") == ""
+    assert read_recorded(tmp_path / "plain.safetensors") == Recorded()
 
 
 def test_another_network_is_not_saved_under_an_id(tmp_path: Path) -> None:

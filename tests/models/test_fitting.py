@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def own(model_id: str, outputs: int | None = None, head: str | None = None) -> S
     return state_of(variant_shapes(get_variant(model_id), outputs, head=head))
 
 
-def given(state: State, **facts: str) -> Given:
+def given(state: State, **facts: Any) -> Given:
     return Given(state, **{"name": "w.pth", "spec": "dir/w.pth", "source": "file w.pth", **facts})
 
 

@@ -57,7 +57,11 @@ VENDORS = {
     "tensorrt": {"runtimes/trt_vendor.py"},
     "tensorrt_rtx": {"runtimes/trt_vendor.py"},
     "flatbuffers": {"export/tflite/schema.py", "export/tflite/emission.py"},
-    "PIL": {"runtimes/preprocess.py"},
+    "PIL": {"runtimes/preprocess.py", "training/augment.py"},
+    "accelerate": {"training/engine.py"},
+    "kornia": {"training/augment.py"},
+    "sklearn": {"training/data/digits.py"},
+    "tomli_w": {"training/recipe.py"},
 }
 
 
@@ -145,7 +149,7 @@ def types_only(path: Path) -> set[str]:
     """Packages whose types alone may be named: such an import never runs."""
     if room_of(path) == "profiling":
         return {"onnx_ir"}  # counts.py reads a graph that somebody else loaded
-    if place_of(path) == "runtimes/preprocess.py":
+    if place_of(path) == "runtimes/preprocess.py" or room_of(path) == "training":
         return {"PIL"}
     return set()
 

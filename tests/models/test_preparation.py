@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.export.sources import _preprocessing
+from edgekit.models.preparation import preprocessing
 from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
 from edgekit.models.zoo import VARIANTS, Variant
 
@@ -25,21 +25,21 @@ RESIZES = [
 def test_the_shorter_side_is_a_whole_number_whatever_the_fractions_last_bit(
     fraction: float, crop: int, resize: int
 ) -> None:
-    rule = _preprocessing((crop, crop), IMAGENET_MEAN, IMAGENET_STD, fraction, "bicubic")
+    rule = preprocessing((crop, crop), IMAGENET_MEAN, IMAGENET_STD, fraction, "bicubic")
     assert (rule.resize, rule.crop, rule.interpolation) == (resize, (crop, crop), "bicubic")
 
 
 def test_every_whole_resize_comes_back_exactly() -> None:
     for crop in (96, 224, 240):
         for resize in range(crop, 2 * crop):
-            rule = _preprocessing((crop, crop), IMAGENET_MEAN, IMAGENET_STD, crop / resize)
+            rule = preprocessing((crop, crop), IMAGENET_MEAN, IMAGENET_STD, crop / resize)
             assert rule.resize == resize
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 def test_every_row_resizes_to_at_least_its_crop(variant: Variant) -> None:
     size = (variant.image_size, variant.image_size)
-    rule = _preprocessing(
+    rule = preprocessing(
         size, variant.mean, variant.std, variant.crop_fraction, variant.interpolation
     )
     assert variant.image_size <= rule.resize <= 1.2 * variant.image_size

@@ -1,0 +1,93 @@
+"""``edgekit evaluate``: accuracy of trained weights, or of a bundle in each of its runtimes."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.cli.arguments import path, positive
+from edgekit.cli.console import Console
+from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.training.evaluation import Accuracy
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
+    parser.add_argument("source", type=path, help="weights that edgekit saved, or a bundle")
+    parser.add_argument("--data", required=True, help="digits, or imagefolder:ROOT")
+    parser.add_argument(
+        "--weights",
+        type=path,
+        metavar="FILE",
+        help="what the bundle was exported from: adds torch's accuracy and the agreement with it",
+    )
+    parser.add_argument("--runtime", action="append", default=[], help="only this one (repeatable)")
+    parser.add_argument("--threads", type=positive, default=1, help="of each runtime (default: 1)")
+    parser.add_argument("--train-split", action="store_true", help="on what was trained on")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Evaluate, then print one row a runtime."""
+    found = (
+        _of_weights(arguments, console)
+        if _is_weights(arguments.source)
+        else _of_bundle(arguments, console)
+    )
+    split = "trained on" if arguments.train_split else "held-out"
+    console.document({"source": str(arguments.source), "split": split, "accuracy": found})
+    console.table(
+        ("runtime", "top-1", "top-5", "images", "agrees with torch"), [_row(each) for each in found]
+    )
+    console.print(f"\n{found[0].images} {split} images of {arguments.data}")
+    console.next(_next(arguments))
+
+
+def _is_weights(source: Path) -> bool:
+    return source.suffix in (".safetensors", ".pth", ".pt", ".tar")
+
+
+def _of_weights(arguments: argparse.Namespace, _console: Console) -> list[Accuracy]:
+    if arguments.weights or arguments.runtime:
+        raise UsageError("--weights and --runtime are for a bundle")
+    # Late: torch takes seconds to import, and a wrong argument must not wait for it.
+    from edgekit.training.evaluation import evaluate_saved
+
+    return [evaluate_saved(arguments.source, arguments.data, trained_on=arguments.train_split)]
+
+
+def _of_bundle(arguments: argparse.Namespace, console: Console) -> list[Accuracy]:
+    from edgekit.training.evaluation import evaluate_bundle
+
+    return evaluate_bundle(
+        arguments.source,
+        arguments.data,
+        arguments.weights,
+        runtimes=arguments.runtime,
+        threads=arguments.threads,
+        trained_on=arguments.train_split,
+        progress=console.progress,
+    )
+
+
+def _row(found: Accuracy) -> tuple[str, ...]:
+    return (
+        found.runtime,
+        f"{found.top1:.2%}",
+        "-" if found.top5 is None else f"{found.top5:.2%}",
+        str(found.images),
+        "-" if found.agreement is None else f"{found.agreement:.2%}",
+    )
+
+
+def _next(arguments: argparse.Namespace) -> str:
+    source = shlex.quote(str(arguments.source))
+    if not _is_weights(arguments.source):
+        return f"edgekit profile {source}"
+    from edgekit.models.checkpoint import read_recorded
+
+    model_id = read_recorded(arguments.source).variant
+    return f"edgekit export {model_id} --weights {source} --target x86"

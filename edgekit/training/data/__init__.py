@@ -1,0 +1,45 @@
+"""Where images come from: ``--data KIND`` or ``--data KIND:PLACE``.
+
+digits              scikit-learn's scanned digits
+imagefolder:ROOT    a folder a class
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgekit.errors import UnknownNameError, UsageError
+from edgekit.training.data.digits import open_digits
+from edgekit.training.data.folder import open_folder
+from edgekit.training.data.source import ImageSource, Splits
+
+__all__ = ["KINDS", "ImageSource", "Splits", "open_data"]
+
+
+def _digits(place: str) -> Splits:
+    if place:
+        raise UsageError(f"data 'digits:{place}': the digits have no place, write digits")
+    return open_digits()
+
+
+def _folder(place: str) -> Splits:
+    if not place:
+        raise UsageError("data 'imagefolder' needs its folder: imagefolder:ROOT")
+    return open_folder(Path(place))
+
+
+KINDS: dict[str, Callable[[str], Splits]] = {"digits": _digits, "imagefolder": _folder}
+
+
+def open_data(spec: str) -> Splits:
+    """The data set that ``spec`` names.
+
+    Raises:
+        UnknownNameError: no such kind.
+        UsageError: the place is missing or holds no data set.
+    """
+    kind, _, place = spec.partition(":")
+    if kind not in KINDS:
+        raise UnknownNameError("kind of data", kind, KINDS, "A folder is imagefolder:ROOT.")
+    return KINDS[kind](place)

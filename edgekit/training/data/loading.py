@@ -1,0 +1,194 @@
+"""From a source to batches: in an order that the seed and the step alone decide.
+
+A batch is a list of (image, place): its number in the source, and where in the run it stands,
+which seeds its crop. So a run can begin at any step, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from edgekit.bundle import Preprocessing
+from edgekit.errors import InputError, UsageError
+from edgekit.runtimes.preprocess import preprocess
+from edgekit.training.augment import Augment, crop
+from edgekit.training.data.source import ImageSource
+from edgekit.training.seeding import IMAGE, ORDER, generator
+
+_MOST_WORKERS = 8
+
+
+class Batch(NamedTuple):
+    """Images with their classes.
+
+    Attributes:
+        images: uint8 (B, 3, S, S) to train on, float32 to evaluate.
+        classes: int64 (B,), -1 where there is none.
+        corrupt: name and reason of what could not be read. While training another image of the
+            batch stands in its place, while evaluating nothing does.
+    """
+
+    images: Tensor
+    classes: Tensor
+    corrupt: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which images each step takes.
+
+    Attributes:
+        images: in the source.
+        batch_size: over all processes.
+        seed: of the order.
+        rank: this process,
+        world: of so many.
+    """
+
+    images: int
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.images < self.batch_size:
+            raise UsageError(
+                f"a batch of {self.batch_size} of {self.images} images: use --batch-size "
+                f"{max(2, self.images // 2)} or less"
+            )
+        if self.batch_size % self.world or self.batch_size // self.world < 2:
+            raise UsageError(
+                f"a batch of {self.batch_size} for {self.world} processes: it must divide, and "
+                "leave two for each"
+            )
+
+    @property
+    def steps(self) -> int:
+        """In an epoch; what is left over is left out, another part of it each time."""
+        return self.images // self.batch_size
+
+    def from_step(self, first: int, last: int) -> Iterator[list[tuple[int, int]]]:
+        """For every step: this process's images, each with its place in the run."""
+        share, order, epoch = self.batch_size // self.world, np.empty(0, np.int64), -1
+        for step in range(first, last):
+            if step // self.steps != epoch:
+                epoch = step // self.steps
+                order = generator(self.seed, ORDER, epoch).permutation(self.images)
+            start = step % self.steps * self.batch_size + self.rank * share
+            place = step * self.batch_size + self.rank * share
+            yield [(int(order[start + i]), place + i) for i in range(share)]
+
+
+class _Steps(torch.utils.data.Sampler[list[tuple[int, int]]]):
+    def __init__(self, plan: Plan, first: int, last: int) -> None:
+        self.plan, self.first, self.last = plan, first, last
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self.plan.from_step(self.first, self.last)
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+_Read = tuple[Tensor | None, int, str]
+
+
+class _Crops(Dataset[_Read]):
+    def __init__(self, source: ImageSource, row: Augment, size: int, seed: int) -> None:
+        self.source, self.row, self.size, self.seed = source, row, size, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> _Read:
+        index, place = key
+        try:
+            image = self.source.read(index)
+        except InputError as error:
+            return None, -1, f"{self.source.name(index)}: {error}"
+        pixels = crop(image, self.row, self.size, generator(self.seed, IMAGE, place))
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), self.source.label(index), ""
+
+
+class _Whole(Dataset[_Read]):
+    def __init__(self, source: ImageSource, rule: Preprocessing) -> None:
+        self.source, self.rule = source, rule
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> _Read:
+        try:
+            image = preprocess(self.source.read(index), self.rule)
+        except InputError as error:
+            return None, -1, f"{self.source.name(index)}: {error}"
+        return torch.from_numpy(np.ascontiguousarray(image[0])), self.source.label(index), ""
+
+
+def _filled(items: list[_Read]) -> Batch:
+    """Good images in the place of bad ones: the size of a batch is part of the recipe."""
+    good = [item for item in items if item[0] is not None]
+    corrupt = tuple(why for _, _, why in items if why)
+    if not good:
+        raise InputError(f"no image of a whole batch can be read, e.g. {corrupt[0]}")
+    spare = iter(good * len(items))
+    return _stacked([item if item[0] is not None else next(spare) for item in items], corrupt)
+
+
+def _rest(items: list[_Read]) -> Batch:
+    good = [item for item in items if item[0] is not None]
+    return _stacked(good, tuple(why for _, _, why in items if why))
+
+
+def _stacked(items: list[_Read], corrupt: tuple[str, ...]) -> Batch:
+    images = [image for image, _, _ in items if image is not None]
+    classes = torch.tensor([kind for _, kind, _ in items], dtype=torch.int64)
+    return Batch(torch.stack(images) if images else torch.empty(0), classes, corrupt)
+
+
+def worker_count(asked: int, source: ImageSource) -> int:
+    """Processes that read: -1 is for us to choose."""
+    if asked >= 0:
+        return asked
+    return 0 if source.in_memory else min(_MOST_WORKERS, os.cpu_count() or 1)
+
+
+def training_batches(
+    source: ImageSource,
+    plan: Plan,
+    row: Augment,
+    size: int,
+    *,
+    first: int,
+    last: int,
+    workers: int,
+) -> Iterator[Batch]:
+    """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
+    loader = DataLoader(
+        _Crops(source, row, size, plan.seed),
+        batch_sampler=_Steps(plan, first, last),
+        num_workers=workers,
+        collate_fn=_filled,
+        generator=torch.Generator(),  # else it draws from torch's own, and seeds would move
+    )
+    return iter(loader)
+
+
+def evaluation_batches(
+    source: ImageSource, rule: Preprocessing, *, batch_size: int, workers: int
+) -> Iterator[Batch]:
+    """All images once, in their order, prepared as the bundle prepares them."""
+    loader = DataLoader(
+        _Whole(source, rule),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_rest,
+        generator=torch.Generator(),
+    )
+    return iter(loader)

@@ -1,0 +1,384 @@
+"""The training loop: one objective, one plan of batches, and a state after every step.
+
+accelerate brings the model to its device, wraps it for several processes and scales gradients in
+mixed precision. Everything that is drawn is seeded by the step (``seeding.py``), so that a run that
+is killed at any moment and resumed ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from edgekit.errors import EdgekitError, UsageError
+from edgekit.optional import require
+from edgekit.training.augment import OnBatch
+from edgekit.training.data.loading import Batch, Plan
+from edgekit.training.metrics import Metrics
+from edgekit.training.recipe import Recipe
+from edgekit.training.schedule import rate
+from edgekit.training.seeding import seed_step
+from edgekit.training.state import (
+    State,
+    optimizer_tensors,
+    read_state,
+    restore_optimizer,
+    write_state,
+)
+
+STATE = "state.safetensors"
+
+# (network, epoch) -> the figures of that epoch; the first of them decides which is best
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+Save = Callable[[nn.Module, Path], None]
+Batches = Callable[[int, int], Iterator[Batch]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run does, whatever its objective.
+
+    Attributes:
+        recipe: of it.
+        out: folder of the run.
+        plan: which images a step takes.
+        batches: from one step to another.
+        on_batch: from uint8 images to what the network is fed.
+        evaluate: figures of the network after an epoch.
+        save: the network's weights into a file.
+        progress: told how far it is.
+    """
+
+    recipe: Recipe
+    out: Path
+    plan: Plan
+    batches: Batches
+    on_batch: OnBatch
+    evaluate: Evaluate
+    save: Save
+    progress: Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        steps: that are done.
+        best: the best figure, on held-out images.
+        figures: of the last epoch.
+        corrupt: images that could not be read.
+        interrupted: whether it was stopped before its end.
+        is_main: whether this process is the one of several that speaks and writes.
+    """
+
+    steps: int
+    best: float
+    figures: Mapping[str, float] = field(default_factory=dict)
+    corrupt: set[str] = field(default_factory=set)
+    interrupted: bool = False
+    is_main: bool = True
+
+
+class Diverged(EdgekitError):  # noqa: N818  # what happened, in the field's word
+    """A loss that is no number."""
+
+
+def make_accelerator(recipe: Recipe) -> Any:
+    """Accelerate's view of this process: its device, its rank, its precision.
+
+    Raises:
+        MissingDependencyError: accelerate is not installed.
+    """
+    accelerate = require("accelerate", "training")
+    return accelerate.Accelerator(
+        mixed_precision=recipe.precision, step_scheduler_with_optimizer=False
+    )
+
+
+_OPTIMIZERS: Mapping[str, Callable[[Any, Recipe], torch.optim.Optimizer]] = {
+    "sgd": lambda parameters, recipe: torch.optim.SGD(
+        parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
+    ),
+    "adamw": lambda parameters, recipe: torch.optim.AdamW(
+        parameters, recipe.lr, weight_decay=recipe.weight_decay
+    ),
+}
+
+
+def train(objective: nn.Module, network: nn.Module, job: Job, accelerator: Any) -> Outcome:
+    """Train ``objective``, of which ``network`` is the part that is kept, from where ``job`` is.
+
+    Args:
+        objective: (images, classes) -> loss; all that is trained, and all that it remembers.
+        network: a part of it.
+        job: see there; if its folder has a state, the run goes on from that.
+        accelerator: of `make_accelerator`.
+
+    Raises:
+        Diverged: a loss that is no number; names the step and images of its batch.
+        UsageError: out of memory, or the state cannot be written.
+    """
+    return _Run(objective, network, job, accelerator).run()
+
+
+class _Run:
+    def __init__(
+        self, objective: nn.Module, network: nn.Module, job: Job, accelerator: Any
+    ) -> None:
+        self.job, self.recipe, self.accelerator = job, job.recipe, accelerator
+        self.steps = self.recipe.epochs * job.plan.steps
+        trained = [p for p in objective.parameters() if p.requires_grad]
+        optimizer = _OPTIMIZERS[self.recipe.optimizer](trained, self.recipe)
+        self.network, self.bare = network, objective
+        self.step, self.best = 0, -1.0
+        self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
+        self.on_batch = job.on_batch.to(accelerator.device)
+        self.average = _average(network, self.recipe.ema)
+        if self.average is not None:
+            self.average.to(accelerator.device)
+        self.outcome = Outcome(0, -1.0, is_main=accelerator.is_main_process)
+        job.progress(
+            f"{len(trained)} tensors on {accelerator.device}, "
+            f"{accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}"
+        )
+        self._restore()
+
+    # -- state ---------------------------------------------------------------
+
+    def _restore(self) -> None:
+        path = self.job.out / STATE
+        if not path.exists():
+            return
+        state = read_state(path, self.recipe)
+        self.bare.load_state_dict(state.group("objective"))
+        restore_optimizer(self.optimizer, state.group("optimizer"))
+        if self.average is not None:
+            self.average.load_state_dict(state.group("average"))
+        if state.scale is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(
+                {**self.accelerator.scaler.state_dict(), "scale": state.scale}
+            )
+        self.step, self.best = state.step, state.best
+        self.job.progress(f"resume at step {self.step} of {self.steps}")
+
+    def _write(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        groups = {
+            "objective": self.bare.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer),
+            "average": self.average.state_dict() if self.average is not None else {},
+        }
+        tensors = {
+            f"{group}.{key}": tensor
+            for group, found in groups.items()
+            for key, tensor in found.items()
+        }
+        scaler = self.accelerator.scaler
+        scale = float(scaler.get_scale()) if scaler is not None else None
+        write_state(
+            State(self.step, self.best, asdict(self.recipe), tensors, scale), self.job.out / STATE
+        )
+
+    # -- loop ----------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """To the end, or to an interruption."""
+        per_epoch = self.job.plan.steps
+        metrics = Metrics(self.job.out, self.accelerator.is_main_process, self.step)
+        saved = time.monotonic()
+        with _exact(self.recipe.deterministic), _interruptible() as interrupted, metrics:
+            batches = self.job.batches(self.step, self.steps)
+            clock = _Clock()
+            for batch in batches:
+                loss = self._one(batch)
+                self.step += 1
+                self.outcome.corrupt.update(batch.corrupt)
+                clock.count(len(batch.images) * self.accelerator.num_processes, loss)
+                ends = self.step % per_epoch == 0
+                if ends:
+                    self._end_of_epoch(metrics, clock)
+                stop = self._any(interrupted)
+                due = time.monotonic() - saved > self.recipe.save_minutes * 60
+                if ends or stop or due:
+                    self._write()
+                    saved = time.monotonic()
+                if clock.due() and not ends:
+                    self.job.progress(self._line(clock))
+                if stop and self.step < self.steps:
+                    self.outcome.interrupted = True
+                    break
+        self.outcome.steps, self.outcome.best = self.step, self.best
+        return self.outcome
+
+    def _one(self, batch: Batch) -> float:
+        """One step of the optimizer; the loss before it."""
+        recipe, accelerator = self.recipe, self.accelerator
+        seed_step(recipe.seed, self.step, accelerator.process_index)
+        warmup = round(recipe.warmup_epochs * self.job.plan.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.lr * rate(recipe.schedule, self.step, self.steps, warmup)
+        self.objective.train()
+        images = self.on_batch(batch.images.to(accelerator.device))
+        with accelerator.autocast():
+            loss: Tensor = self.objective(images, batch.classes.to(accelerator.device))
+        value = float(loss.detach())
+        if value != value or value in (float("inf"), float("-inf")):
+            raise Diverged(self._diverged(value))
+        accelerator.backward(loss)
+        if recipe.clip_norm:
+            accelerator.clip_grad_norm_(self.objective.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return value
+
+    def _diverged(self, value: float) -> str:
+        plan = self.job.plan
+        ((index, _), *_) = next(plan.from_step(self.step, self.step + 1))
+        return (
+            f"the loss of step {self.step} (epoch {self.step // plan.steps}, batch "
+            f"{self.step % plan.steps}, whose first image is number {index}) is {value}: the state "
+            f"before it is in {self.job.out / STATE} if one was written; try a lower --lr, "
+            "--warmup-epochs or --clip-norm"
+        )
+
+    def _any(self, interrupted: Callable[[], bool]) -> bool:
+        """Whether any process is to stop: all stop together, or one would wait for ever."""
+        if self.accelerator.num_processes == 1:
+            return interrupted()
+        flag = torch.tensor([float(interrupted())], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item())
+
+    # -- epochs --------------------------------------------------------------
+
+    def _end_of_epoch(self, metrics: Metrics, clock: _Clock) -> None:
+        kept = self.average.module if self.average is not None else self.network
+        figures = {}
+        if self.accelerator.is_main_process:
+            figures = dict(self.job.evaluate(kept))
+            epoch = self.step // self.job.plan.steps
+            seen = {"loss": clock.mean_loss(), "images_per_s": clock.images_per_s()}
+            metrics.write(self.step, {"epoch": epoch, **seen, **figures})
+            self.job.save(kept, self.job.out / "last.safetensors")
+            first = next(iter(figures.values()), float(epoch))
+            if first > self.best:
+                self.best = first
+                self.job.save(kept, self.job.out / "best.safetensors")
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            self.job.progress(
+                f"epoch {epoch} of {self.recipe.epochs}: loss {clock.mean_loss():.4f}, {shown}, "
+                f"{clock.images_per_s():.0f} images/s, {clock.left(self.step, self.steps)} left"
+            )
+        self.outcome.figures = figures
+        clock.new_epoch()
+        self.accelerator.wait_for_everyone()
+
+    def _line(self, clock: _Clock) -> str:
+        return (
+            f"step {self.step} of {self.steps}: loss {clock.mean_loss():.4f}, "
+            f"{clock.images_per_s():.0f} images/s, {clock.left(self.step, self.steps)} left"
+        )
+
+
+def _average(network: nn.Module, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+
+
+class _Clock:
+    """Images a second and the mean loss of an epoch, and when to say so again."""
+
+    _EVERY_S = 10.0
+
+    def __init__(self) -> None:
+        self.start = self.said = time.monotonic()
+        self.done = 0
+        self.new_epoch()
+
+    def new_epoch(self) -> None:
+        self.epoch_start, self.images, self.loss, self.steps = time.monotonic(), 0, 0.0, 0
+
+    def count(self, images: int, loss: float) -> None:
+        self.images += images
+        self.loss += loss
+        self.steps += 1
+        self.done += 1
+
+    def mean_loss(self) -> float:
+        return self.loss / max(1, self.steps)
+
+    def images_per_s(self) -> float:
+        return self.images / max(1e-9, time.monotonic() - self.epoch_start)
+
+    def left(self, step: int, steps: int) -> str:
+        seconds = (time.monotonic() - self.start) / max(1, self.done) * (steps - step)
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+    def due(self) -> bool:
+        if time.monotonic() - self.said < self._EVERY_S:
+            return False
+        self.said = time.monotonic()
+        return True
+
+
+@contextmanager
+def _exact(deterministic: bool) -> Iterator[None]:
+    """Only operators that give the same bits each time, while it lasts."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM are noticed between steps, where the state is whole; twice is at once."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread, which has the signals
+        before = {}
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_folder(out: Path, *, resume: bool, force: bool) -> None:
+    """Refuse to mix two runs.
+
+    Raises:
+        UsageError: there is a run and neither resume nor force, or nothing to resume.
+    """
+    there = (out / STATE).exists() or (out / "recipe.toml").exists()
+    if there and not (resume or force):
+        raise UsageError(f"{out} holds a run: --resume goes on with it, --force starts anew")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; a run is a folder")

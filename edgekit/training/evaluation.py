@@ -1,0 +1,204 @@
+"""Accuracy on images that were not trained on: of a network, and of a bundle in each runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgekit.bundle import Manifest, Preprocessing, open_bundle
+from edgekit.errors import UsageError
+from edgekit.models.building import CreatedModel, create
+from edgekit.models.checkpoint import read_recorded
+from edgekit.models.preparation import variant_preprocessing
+from edgekit.runtimes.model import load
+from edgekit.training.data import open_data
+from edgekit.training.data.loading import Batch, evaluation_batches, worker_count
+from edgekit.training.data.source import ImageSource
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What one way of running a network gets right.
+
+    Attributes:
+        runtime: ``torch``, or a runtime of the bundle.
+        top1: share of images whose best class is right.
+        top5: share whose class is among the five best, None with fewer than six classes.
+        images: that were evaluated.
+        agreement: share of images whose best class is the one that torch gives; None where no
+            torch network is at hand.
+    """
+
+    runtime: str
+    top1: float
+    top5: float | None
+    images: int
+    agreement: float | None = None
+
+
+def logits_of(network: nn.Module, batches: Iterator[Batch]) -> tuple[Logits, NDArray[np.int64]]:
+    """What ``network`` answers, and the classes, of all images that can be read."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            answers = [
+                (network(batch.images.to(device)).float().cpu().numpy(), batch.classes.numpy())
+                for batch in batches
+                if len(batch.images)
+            ]
+    finally:
+        network.train(was_training)
+    return _joined(answers)
+
+
+def _joined(
+    answers: Sequence[tuple[Logits, NDArray[np.int64]]],
+) -> tuple[Logits, NDArray[np.int64]]:
+    if not answers:
+        raise UsageError("none of the images to evaluate on can be read")
+    logits, classes = zip(*answers, strict=True)
+    return np.concatenate(logits), np.concatenate(classes)
+
+
+def accuracy(
+    runtime: str, logits: Logits, classes: NDArray[np.int64], torchs: Logits | None = None
+) -> Accuracy:
+    """Figures of ``logits`` (N, classes)."""
+    best = logits.argmax(1)
+    top5 = None
+    if logits.shape[1] > 5:
+        five = np.argpartition(-logits, 5, axis=1)[:, :5]
+        top5 = float((five == classes[:, None]).any(1).mean())
+    agreement = None if torchs is None else float((best == torchs.argmax(1)).mean())
+    return Accuracy(runtime, float((best == classes).mean()), top5, len(classes), agreement)
+
+
+def evaluate_network(
+    network: nn.Module, source: ImageSource, rule: Preprocessing, *, workers: int = -1
+) -> Accuracy:
+    """Top-1 and top-5 of a classifier on all of ``source``, prepared as its bundle prepares."""
+    batches = evaluation_batches(source, rule, batch_size=64, workers=worker_count(workers, source))
+    return accuracy("torch", *logits_of(network, batches))
+
+
+def evaluate_saved(path: Path, data: str, *, trained_on: bool = False) -> Accuracy:
+    """Of weights that `save_checkpoint` wrote, with the network and the size that they name.
+
+    Args:
+        path: a .safetensors file of a run.
+        data: see `edgekit.training.data`.
+        trained_on: evaluate on the images of the training, not on those held out.
+
+    Raises:
+        UsageError: the file does not name its network, or has other classes than the data.
+    """
+    source = _split(data, trained_on)
+    created = _saved(path)
+    if created.num_classes != len(source.labels):
+        raise UsageError(
+            f"{path.name} tells {created.num_classes} classes apart and the data have "
+            f"{len(source.labels)}"
+        )
+    rule = variant_preprocessing(created.variant, created.image_size)
+    return evaluate_network(created.module, source, rule)
+
+
+def _split(data: str, trained_on: bool) -> ImageSource:
+    splits = open_data(data)
+    if not splits.held_out.labels:
+        raise UsageError(f"data {data!r} has no classes to evaluate on")
+    return splits.train if trained_on else splits.held_out
+
+
+def _saved(path: Path) -> CreatedModel:
+    recorded = read_recorded(path)
+    if not recorded.variant:
+        raise UsageError(
+            f"{path.name} does not say of which network it is: edgekit train writes that, and so "
+            "does edgekit.models.checkpoint.save_checkpoint"
+        )
+    return create(recorded.variant, str(path))
+
+
+def evaluate_bundle(
+    path: Path,
+    data: str,
+    weights: Path | None = None,
+    *,
+    runtimes: Sequence[str] = (),
+    threads: int = 1,
+    trained_on: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Accuracy]:
+    """Of each runtime that this machine has; with ``weights`` torch's own and the agreement.
+
+    Args:
+        path: a bundle that takes one image.
+        data: see `edgekit.training.data`; its classes are the bundle's.
+        weights: what the bundle was exported from.
+        runtimes: only these.
+        threads: of each runtime.
+        trained_on: evaluate on the images of the training, not on those held out.
+        progress: told which runtime is next.
+
+    Raises:
+        UsageError: it is no classifier of these classes, or takes no images.
+    """
+    with open_bundle(path) as bundle:
+        manifest = bundle.manifest
+    source = _split(data, trained_on)
+    rule = _rule(manifest, source)
+    found, torchs = [], None
+    if weights is not None:
+        progress("evaluate torch")
+        torchs, classes = logits_of(
+            _saved(weights).module, evaluation_batches(source, rule, batch_size=64, workers=0)
+        )
+        found.append(accuracy("torch", torchs, classes))
+    for runtime in runtimes or [a.runtime for a in manifest.artifacts if a.parity is not None]:
+        progress(f"evaluate {runtime}")
+        logits, classes = _run_all(path, runtime, source, rule, threads)
+        found.append(accuracy(runtime, logits, classes, torchs))
+    return found
+
+
+def _rule(manifest: Manifest, source: ImageSource) -> Preprocessing:
+    if manifest.preprocessing is None or manifest.batch != 1:
+        raise UsageError(
+            f"{manifest.model.id} does not take one image: it cannot be evaluated here"
+        )
+    classes = manifest.outputs[0].shape[-1]
+    if len(source.labels) != classes:
+        raise UsageError(
+            f"the bundle tells {classes} classes apart and the data have {len(source.labels)}"
+        )
+    return manifest.preprocessing
+
+
+def _run_all(
+    path: Path, runtime: str, source: ImageSource, rule: Preprocessing, threads: int
+) -> tuple[Logits, NDArray[np.int64]]:
+    answers = []
+    with load(path, runtime=runtime, threads=threads) as model:
+        name, output = model.session.inputs[0].name, model.session.outputs[0].name
+        for batch in evaluation_batches(source, rule, batch_size=1, workers=0):
+            if len(batch.images):
+                logits = model.run({name: batch.images.numpy()})[output]
+                answers.append((np.asarray(logits, np.float32), batch.classes.numpy()))
+    return _joined(answers)
+
+
+def figures(found: Accuracy) -> Mapping[str, float]:
+    """Of an epoch, by name."""
+    shown = {"top-1": found.top1}
+    return shown if found.top5 is None else {**shown, "top-5": found.top5}

@@ -1,0 +1,162 @@
+"""A recipe: everything a training run depends on, as one frozen row that is saved with the run.
+
+    recipe.toml      beside the weights; `edgekit train --recipe FILE` repeats the run
+
+The defaults are those of the papers where they agree (SGD with momentum, cosine to zero); what a
+network or a data set wants otherwise is said on the command line and stands in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import UnknownNameError, UsageError
+from edgekit.optional import require
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("no", "bf16", "fp16")
+ON_CORRUPT = ("skip", "fail")
+_MAX_BYTES = 1 << 16
+_TOML = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on what, and how.
+
+    Attributes:
+        model: a row of the zoo.
+        data: see `edgekit.training.data`.
+        image_size: pixels of an image's side.
+        weights: to start from; ``random`` or what `edgekit.models.weights` takes.
+        drop_head: take the body of ``weights`` only.
+        epochs: passes over the training images.
+        batch_size: images a step, over all processes.
+        optimizer: one of `OPTIMIZERS`.
+        lr: the highest learning rate, for this batch size.
+        momentum: of SGD.
+        weight_decay: of all parameters, norms and biases too, as the papers' code has it.
+        schedule: one of `SCHEDULES`, by step.
+        warmup_epochs: over which the rate rises in a line.
+        label_smoothing: spread over all classes.
+        mixup: alpha of the Beta distribution, 0 for none.
+        cutmix: likewise; a batch that has both takes one of them at random.
+        clip_norm: of all gradients together, 0 for none.
+        ema: decay of the averaged weights that are evaluated and saved, 0 for none.
+        augment: a row of `edgekit.training.augment`; "" for the one that the data suggest.
+        precision: of the forward pass: ``no`` (float32), ``bf16`` or ``fp16``.
+        seed: of everything drawn.
+        deterministic: refuse operators that are not; on a CPU it costs little.
+        workers: processes that read images; -1 for none where images are in memory, else a core
+            each up to eight.
+        on_corrupt: ``skip`` images that cannot be read, or ``fail``.
+        save_minutes: how much work a killed run can lose.
+    """
+
+    model: str
+    data: str
+    image_size: int
+    weights: str = "random"
+    drop_head: bool = False
+    epochs: int = 90
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 3e-5
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    augment: str = ""
+    precision: str = "no"
+    seed: int = 0
+    deterministic: bool = True
+    workers: int = -1
+    on_corrupt: str = "skip"
+    save_minutes: float = 5.0
+
+    def check(self) -> None:
+        """Refuse what cannot be trained, before anything is read.
+
+        Raises:
+            UnknownNameError, UsageError: a value that is none of those possible.
+        """
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise UnknownNameError(name.replace("_", "-"), getattr(self, name), known)
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                raise UsageError(f"{name} is {value:g}; {low:g} to {high:g} are possible")
+
+
+_CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "on_corrupt": ON_CORRUPT,
+}
+_RANGES = {
+    "image_size": (1, 4096),
+    "epochs": (1, 100_000),
+    "batch_size": (2, 1 << 20),  # the statistics of a BatchNorm want two
+    "lr": (1e-12, 1e4),
+    "momentum": (0, 0.9999),
+    "weight_decay": (0, 10),
+    "warmup_epochs": (0, 100_000),
+    "label_smoothing": (0, 0.99),
+    "mixup": (0, 100),
+    "cutmix": (0, 100),
+    "clip_norm": (0, 1e6),
+    "ema": (0, 0.999999),
+    "seed": (0, (1 << 31) - 1),
+    "workers": (-1, 256),
+    "save_minutes": (0, 1e6),
+}
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """As TOML, one value a line."""
+    tomli_w = require("tomli_w", "writing a recipe")
+    path.write_text(tomli_w.dumps(dataclasses.asdict(recipe)), encoding="utf-8")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The values of a recipe file, each of the right type; what has a default may be left out.
+
+    Raises:
+        UsageError: no such file, no TOML, an unknown name, or a value of another type.
+    """
+    toml = require(_TOML, "reading a recipe")
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UsageError(f"--recipe {path}: {path.stat().st_size:,} bytes are no recipe")
+        found = toml.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--recipe {path}: {error.strerror or error}") from error
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--recipe {path} is not TOML: {error}") from error
+    types = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Recipe)}
+    for name, value in found.items():
+        if name not in types:
+            raise UnknownNameError(f"value of recipe {path.name}", name, types)
+        if isinstance(value, bool) != (types[name] is bool) or not isinstance(
+            value, (int, float) if types[name] is float else types[name]
+        ):
+            raise UsageError(
+                f"--recipe {path}: {name} is {value!r}, not of type {types[name].__name__}"
+            )
+    return {name: types[name](value) for name, value in found.items()}
+
+
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}

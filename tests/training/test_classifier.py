@@ -1,0 +1,120 @@
+"""`edgekit train`, `evaluate` and `export`, one after the other, and in two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekit.bundle import open_bundle
+from edgekit.cli import main
+from edgekit.models.checkpoint import read_recorded
+from edgekit.training.recipe import Recipe, read_recipe
+
+TRAIN = ["train", "micronet-m0", "--data", "digits", "--imgsz", "32", "--batch-size", "256"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs: enough to be better than chance, not to be good."""
+    out = tmp_path_factory.mktemp("runs") / "m0"
+    assert main([*TRAIN, "--epochs", "3", "--lr", "0.1", "--ema", "0.5", "-q", "-o", str(out)]) == 0
+    return out
+
+
+def test_a_run_is_a_folder_with_all_of_it(trained: Path) -> None:
+    names = set(os.listdir(trained))
+    assert names == {
+        "recipe.toml", "best.safetensors", "last.safetensors", "state.safetensors",
+        "metrics.jsonl", "events",
+    }  # fmt: skip
+    recipe = Recipe(**read_recipe(trained / "recipe.toml"))
+    assert (recipe.model, recipe.data, recipe.image_size, recipe.lr) == (
+        "micronet-m0", "digits", 32, 0.1,
+    )  # fmt: skip
+    recorded = read_recorded(trained / "best.safetensors")
+    assert recorded.variant == "micronet-m0"
+    assert recorded.labels == tuple("0123456789")
+    assert recorded.image_size == 32
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert {"top-1", "top-5"} <= set(lines[0])
+
+
+def test_a_run_is_neither_overwritten_nor_begun_again(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "last.safetensors").read_bytes()
+    assert main([*TRAIN, "-o", str(trained)]) == 2
+    assert "--resume goes on with it, --force starts anew" in capsys.readouterr().err
+    assert main(["train", "--resume", "-q", "-o", str(trained)]) == 0  # it is at its end
+    assert (trained / "last.safetensors").read_bytes() == before
+
+
+def test_what_was_trained_is_exported_and_evaluated(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, bundle = str(trained / "best.safetensors"), str(tmp_path / "b")
+    assert (
+        main(["export", "micronet-m0", "--weights", weights, "--target", "arm", "-q", "-o", bundle])
+        == 0
+    )
+    with open_bundle(Path(bundle)) as opened:
+        assert opened.manifest.inputs[0].shape == (1, 3, 32, 32)
+        assert opened.labels() == tuple("0123456789")
+        assert not opened.manifest.weights.random
+    capsys.readouterr()
+    assert main(["evaluate", bundle, "--data", "digits", "--weights", weights, "-q", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["accuracy"]
+    assert [row["runtime"] for row in found] == ["torch", "litert", "onnxruntime"]
+    assert {row["images"] for row in found} == {360}
+    assert all(row["agreement"] >= 0.99 for row in found[1:])
+    assert main(["evaluate", weights, "--data", "digits", "-q", "--json"]) == 0
+    (alone,) = json.loads(capsys.readouterr().out)["accuracy"]
+    assert (alone["top1"], alone["top5"]) == (found[0]["top1"], found[0]["top5"])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["train", "--data", "digits"], "edgekit train needs a model"),
+        (["train", "micronet-m0"], "edgekit train needs --data"),
+        (["train", "micronet-m9", "--data", "digits"], "unknown model 'micronet-m9'"),
+        (["train", "micronet-m0", "--data", "digit"], "did you mean digits"),
+        (["train", "micronet-m0", "--data", "digits", "--lr", "-1"], "lr is -1"),
+        (["train", "micronet-m0", "--data", "digits", "--imgsz", "5"], "5"),
+        (["evaluate", "none.safetensors", "--data", "digits"], "none.safetensors"),
+        (["evaluate", "none", "--data", "digits"], "none"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    line: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(line) in (1, 2)
+    (printed,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+    assert says in printed
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_processes_are_one_run(tmp_path: Path) -> None:
+    """Really distributed: gloo between them, one of them writes and speaks."""
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        "--main_process_port", "0", "-m", "edgekit", *TRAIN, "--epochs", "1",
+        "-o", str(tmp_path / "run"),
+    ]  # fmt: skip
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "on cpu" in done.stderr and "2 processes" in done.stderr
+    assert done.stdout.count("best:") == 1
+    assert read_recorded(tmp_path / "run" / "best.safetensors").variant == "micronet-m0"

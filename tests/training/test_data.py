@@ -1,0 +1,224 @@
+"""Where images come from, and which of them a step takes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgekit.bundle import Preprocessing
+from edgekit.errors import InputError, UnknownNameError, UsageError
+from edgekit.runtimes.preprocess import preprocess
+from edgekit.training.augment import AUGMENTS, OnBatch, crop, get_augment
+from edgekit.training.data import open_data
+from edgekit.training.data.loading import Plan, evaluation_batches, training_batches
+from edgekit.training.seeding import generator, place_seed
+
+
+def image(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def birds(tmp_path: Path) -> Path:
+    """Two classes of forty."""
+    for number in range(80):
+        image(tmp_path / "birds" / ("wren" if number % 2 else "auk") / f"{number}.png", number)
+    return tmp_path / "birds"
+
+
+def test_the_digits_are_all_there_and_none_is_in_both_parts() -> None:
+    splits = open_data("digits")
+    assert (len(splits.train), len(splits.held_out)) == (1437, 360)
+    assert splits.train.labels == tuple("0123456789")
+    assert {splits.train.label(i) for i in range(50)} == set(range(10))
+    picture = splits.held_out.read(0)
+    assert (picture.size, picture.mode) == ((8, 8), "RGB")
+    assert splits.held_out.name(0) == "digit 1437"
+
+
+def test_a_folder_a_class(birds: Path) -> None:
+    splits = open_data(f"imagefolder:{birds}")
+    assert splits.train.labels == splits.held_out.labels == ("auk", "wren")
+    assert len(splits.train) + len(splits.held_out) == 80
+    assert 1 <= len(splits.held_out) <= 20
+    names = {s.name(i) for s in (splits.train, splits.held_out) for i in range(len(s))}
+    assert len(names) == 80
+    again = open_data(f"imagefolder:{birds}")
+    assert again == splits
+    for i in range(len(splits.train)):
+        assert splits.train.labels[splits.train.label(i)] == splits.train.name(i).split("/")[0]
+
+
+def test_folders_that_are_split_already(birds: Path, tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        for kind in ("auk", "wren"):
+            (tmp_path / "set" / part / kind).mkdir()
+            for file in sorted((birds / kind).iterdir())[: 5 if part == "val" else 20]:
+                os.link(file, tmp_path / "set" / part / kind / file.name)
+    splits = open_data(f"imagefolder:{tmp_path / 'set'}")
+    assert (len(splits.train), len(splits.held_out)) == (40, 10)
+    (tmp_path / "set" / "val" / "wren").rename(tmp_path / "set" / "val" / "wrens")
+    with pytest.raises(UsageError, match="different classes: wren, wrens only in one of them"):
+        open_data(f"imagefolder:{tmp_path / 'set'}")
+
+
+def test_images_without_classes(tmp_path: Path) -> None:
+    for number in range(60):
+        image(tmp_path / f"{number}.jpg", number)
+    splits = open_data(f"imagefolder:{tmp_path}")
+    assert splits.train.labels == ()
+    assert splits.train.label(0) == -1
+
+
+def test_folders_that_hold_no_data_set(birds: Path, tmp_path: Path) -> None:
+    for spec, says in [
+        ("imagefolder:" + str(tmp_path / "none"), "no such folder"),
+        ("imagefolder", "needs its folder"),
+        ("digits:here", "write digits"),
+    ]:
+        with pytest.raises(UsageError, match=says):
+            open_data(spec)
+    with pytest.raises(UnknownNameError, match="unknown kind of data 'digit': did you mean digits"):
+        open_data("digit")
+    (birds / "owl").mkdir()
+    with pytest.raises(UsageError, match="class 'owl' has no images"):
+        open_data(f"imagefolder:{birds}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no folders with images, and no images"):
+        open_data(f"imagefolder:{tmp_path / 'empty'}")
+
+
+def test_one_file_under_two_classes_is_named(birds: Path) -> None:
+    (birds / "wren" / "copy.png").write_bytes((birds / "auk" / "0.png").read_bytes())
+    with pytest.raises(UsageError, match=r"auk/0.png and wren/copy.png are the same file under"):
+        open_data(f"imagefolder:{birds}")
+
+
+# ---- order -------------------------------------------------------------------------------------
+
+
+def test_every_image_once_an_epoch_whatever_the_processes() -> None:
+    alone = list(Plan(103, 12, 7).from_step(0, 16))
+    assert Plan(103, 12, 7).steps == 8
+    for epoch in (alone[:8], alone[8:]):
+        seen = [index for step in epoch for index, _ in step]
+        assert len(set(seen)) == len(seen) == 96
+    assert alone[0] != alone[8]
+    shares = [list(Plan(103, 12, 7, rank, 3).from_step(0, 16)) for rank in range(3)]
+    for step, wanted in enumerate(alone):
+        assert [key for share in shares for key in share[step]] == wanted
+
+
+def test_an_order_can_begin_anywhere() -> None:
+    plan = Plan(103, 12, 7)
+    whole = list(plan.from_step(0, 16))
+    assert all(list(plan.from_step(first, 16)) == whole[first:] for first in range(16))
+    assert len({place for step in whole for _, place in step}) == 16 * 12
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "world", "says"),
+    [(10, 12, 1, "use --batch-size 5"), (100, 12, 5, "must divide"), (100, 4, 4, "two for each")],
+)
+def test_batches_that_cannot_be(images: int, batch: int, world: int, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Plan(images, batch, 0, 0, world)
+
+
+def test_streams_of_draws_are_apart() -> None:
+    seeds = {
+        place_seed(seed, what, place)
+        for seed in range(5)
+        for what in range(4)
+        for place in range(50)
+    }
+    assert len(seeds) == 5 * 4 * 50
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_depend_on_the_place_and_not_on_the_workers(birds: Path, workers: int) -> None:
+    source = open_data(f"imagefolder:{birds}").train
+    plan, row = Plan(len(source), 16, 3), get_augment("photos")
+
+    def read(first: int, count: int) -> list[torch.Tensor]:
+        found = training_batches(source, plan, row, 24, first=first, last=6, workers=count)
+        return [batch.images for batch in found]
+
+    wanted = read(0, 0)
+    assert wanted[0].shape == (16, 3, 24, 24)
+    assert wanted[0].dtype == torch.uint8
+    for got, want in zip(read(2, workers), wanted[2:], strict=True):
+        assert torch.equal(got, want)
+
+
+def test_corrupt_images_are_named_and_others_stand_in(birds: Path) -> None:
+    source = open_data(f"imagefolder:{birds}").train
+    bad = {source.name(index) for index in (0, 5)}
+    for name in bad:
+        (birds / name).write_bytes(b"nothing")
+    plan = Plan(len(source), 16, 3)
+    found = list(
+        training_batches(
+            source, plan, get_augment("photos"), 24, first=0, last=plan.steps, workers=0
+        )
+    )
+    assert all(len(batch.images) == len(batch.classes) == 16 for batch in found)
+    named = {line.partition(":")[0] for batch in found for line in batch.corrupt}
+    assert named <= bad
+    rule = Preprocessing(24, (20, 20), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    whole = list(evaluation_batches(source, rule, batch_size=16, workers=0))
+    assert sum(len(batch.images) for batch in whole) == len(source) - 2
+    assert {line.partition(":")[0] for batch in whole for line in batch.corrupt} == bad
+    for index in range(len(source)):
+        (birds / source.name(index)).write_bytes(b"nothing")
+    with pytest.raises(InputError, match="no image of a whole batch can be read"):
+        next(training_batches(source, plan, get_augment("photos"), 24, first=0, last=1, workers=0))
+
+
+def test_evaluation_sees_what_the_bundle_sees(birds: Path) -> None:
+    source = open_data(f"imagefolder:{birds}").held_out
+    rule = Preprocessing(24, (20, 20), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bicubic")
+    batch = next(evaluation_batches(source, rule, batch_size=4, workers=0))
+    assert np.array_equal(batch.images[0].numpy(), preprocess(source.read(0), rule)[0])
+
+
+@pytest.mark.parametrize("name", AUGMENTS)
+def test_every_augmentation_gives_images(name: str) -> None:
+    row = get_augment(name)
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    made = [crop(Image.fromarray(pixels), row, 32, generator(0, 1, n)) for n in range(8)]
+    images = torch.stack([torch.from_numpy(each.copy()).permute(2, 0, 1) for each in made])
+    on_batch = OnBatch(row, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    torch.manual_seed(5)
+    first = on_batch(images)
+    torch.manual_seed(5)
+    assert torch.equal(on_batch(images), first)
+    assert first.shape == (8, 3, 32, 32)
+    assert first.isfinite().all()
+    assert -1.01 <= float(first.min()) < float(first.max()) <= 1.01
+    plain = (images.float() / 255 - 0.5) / 0.5
+    assert torch.equal(first, plain) == (name == "none")
+
+
+def test_a_crop_is_never_outside() -> None:
+    row = get_augment("photos")
+    narrow = Image.fromarray(np.zeros((400, 3, 3), np.uint8))
+    for n in range(20):
+        assert crop(narrow, row, 16, generator(0, 1, n)).shape == (16, 16, 3)
+
+
+def test_an_unknown_augmentation() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean photos"):
+        get_augment("photo")

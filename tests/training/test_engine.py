@@ -1,0 +1,196 @@
+"""The loop: what is learnt, what is kept, and what a killed run loses: nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekit.errors import CheckpointError, UsageError
+from edgekit.training import engine
+from edgekit.training.engine import STATE, Diverged, check_folder
+from edgekit.training.metrics import METRICS
+from edgekit.training.state import read_state, write_state
+from tests.training.small import RECIPE, bits, run
+
+STEPS = 2 * (1437 // 256)
+EVERY_STEP = replace(RECIPE, save_minutes=0.0)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """A run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    network, outcome = run(out)
+    assert (outcome.steps, outcome.interrupted) == (STEPS, False)
+    return out, bits(network)
+
+
+def test_a_run_leaves_its_figures_and_its_weights(whole: tuple[Path, dict[str, object]]) -> None:
+    out, _ = whole
+    lines = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
+    assert [(line["step"], line["epoch"]) for line in lines] == [(5, 1), (10, 2)]
+    assert all(line["loss"] > 0 and line["images_per_s"] > 0 for line in lines)
+    assert {"best.safetensors", "last.safetensors", STATE, "events"} <= set(os.listdir(out))
+    assert lines[1]["loss"] < lines[0]["loss"]
+
+
+def test_the_same_recipe_gives_the_same_bits(
+    whole: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    torch.manual_seed(99)
+    network, _ = run(tmp_path)
+    assert bits(network) == whole[1]
+    assert bits(run(tmp_path / "other", replace(RECIPE, seed=1))[0]) != whole[1]
+
+
+class Killed(BaseException):
+    """In the place of a SIGKILL, which no code sees."""
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+def test_stopped_at_any_step_and_resumed_gives_the_same_bits(
+    whole: tuple[Path, dict[str, object]], tmp_path: Path, step: int
+) -> None:
+    def stop(done: int) -> None:
+        if done == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, EVERY_STEP, after_step=stop)
+    network, outcome = run(tmp_path, EVERY_STEP)
+    assert bits(network) == whole[1]
+    assert outcome.steps == STEPS
+    assert len((tmp_path / METRICS).read_text().splitlines()) == 2
+
+
+def test_killed_by_the_system_and_resumed_gives_the_same_bits(
+    whole: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    """After the first epoch, in its second: the work since the last state is done again."""
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "tests.training.small", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.strip() == "8":
+            break
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert read_state(tmp_path / STATE, RECIPE).step == 5
+    assert bits(run(tmp_path)[0]) == whole[1]
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_saves_and_says_so(
+    whole: tuple[Path, dict[str, object]], tmp_path: Path, number: signal.Signals
+) -> None:
+    def interrupt(done: int) -> None:
+        if done == 3:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    _, outcome = run(tmp_path, after_step=interrupt)
+    assert (outcome.interrupted, outcome.steps) == (True, 4)
+    assert signal.getsignal(number) == before
+    assert bits(run(tmp_path)[0]) == whole[1]
+
+
+class Poisoned(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.calls = network, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y: Tensor = self.network(x)
+        return y * float("nan") if self.calls == 7 else y
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_the_batch(tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"step 6 \(epoch 1, batch 1, .* number \d+\) is nan"):
+        run(tmp_path, wrap=Poisoned)
+    assert read_state(tmp_path / STATE, RECIPE).step == 5
+
+
+def test_progress_says_what_is_left(tmp_path: Path) -> None:
+    said: list[str] = []
+    run(tmp_path, said=said)
+    assert any("epoch 1 of 2: loss" in line and "images/s" in line for line in said)
+    assert said[-1].endswith("0:00 left")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [({"lr": 0.1}, "lr 0.05"), ({"batch_size": 128}, "batch_size 256")]
+)
+def test_another_recipe_does_not_go_on(tmp_path: Path, change: dict[str, float], says: str) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    with pytest.raises(UsageError, match=f"was trained with {says}, and now it is"):
+        run(tmp_path, replace(RECIPE, epochs=1, **change))  # type: ignore[arg-type]
+    run(tmp_path, replace(RECIPE, epochs=1, workers=3, save_minutes=1.0))
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / STATE).write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"is not the state of a run"):
+        run(tmp_path)
+
+
+def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    before = (tmp_path / STATE).read_bytes()
+    state = read_state(tmp_path / STATE, replace(RECIPE, epochs=1))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(UsageError, match="No space left on device; what was there before"):
+        write_state(state, tmp_path / STATE)
+    assert (tmp_path / STATE).read_bytes() == before
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_two_runs_are_not_mixed(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new", resume=False, force=False)
+    (tmp_path / "recipe.toml").touch()
+    with pytest.raises(UsageError, match=r"holds a run: --resume .* --force"):
+        check_folder(tmp_path, resume=False, force=False)
+    check_folder(tmp_path, resume=True, force=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file; a run is a folder"):
+        check_folder(tmp_path / "file", resume=False, force=False)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_optimizer_resumes(tmp_path: Path, optimizer: str) -> None:
+    recipe = replace(EVERY_STEP, optimizer=optimizer, epochs=1, ema=0.0)
+    wanted = bits(run(tmp_path / "whole", recipe)[0])
+
+    def stop(done: int) -> None:
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path / "cut", recipe, after_step=stop)
+    assert bits(run(tmp_path / "cut", recipe)[0]) == wanted
+
+
+def test_the_clock_counts_from_the_first_step() -> None:
+    clock = engine._Clock()
+    clock.count(10, 2.0)
+    clock.count(10, 4.0)
+    assert clock.mean_loss() == 3.0
+    assert clock.images_per_s() > 0
+    assert clock.left(2, 2) == "0:00"
