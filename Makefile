@@ -21,7 +21,7 @@ BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targe
         runtimes profiling cli \
         $(addprefix models/,__init__.py zoo.py variant.py rows labels.py))
 
-BENCHES = import_time export_time run_overhead graph_forms dcd zoo vs_peers
+BENCHES = import_time export_time run_overhead graph_forms dcd zoo vs_peers training_speed
 # Our TFLite files beside onnx2tf's, where that is installed apart: make bench ONNX2TF=PATH
 ONNX2TF ?=
 

@@ -68,6 +68,7 @@ VERBS: dict[str, Verb] = {
             "report", "edgekit.cli.report", "results as one page of HTML; as Markdown and CSV too"
         ),
         Verb("train", "edgekit.cli.train", "a network of the zoo learns the classes of a data set"),
+        Verb("distill", "edgekit.cli.distill", "a network learns without classes, from a teacher"),
         Verb(
             "evaluate",
             "edgekit.cli.evaluate",

@@ -17,26 +17,41 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
-    parser.add_argument("source", type=path, help="weights that edgekit saved, or a bundle")
+    parser.add_argument("source", type=path, help="weights that edgekit saved, a run, or a bundle")
     parser.add_argument("--data", required=True, help="digits, or imagefolder:ROOT")
-    parser.add_argument(
+    parser.add_argument("--train-split", action="store_true", help="on what was trained on")
+    bundle = parser.add_argument_group("a bundle")
+    bundle.add_argument(
         "--weights",
         type=path,
         metavar="FILE",
-        help="what the bundle was exported from: adds torch's accuracy and the agreement with it",
+        help="what it was exported from: adds torch's accuracy and the agreement with it",
     )
-    parser.add_argument("--runtime", action="append", default=[], help="only this one (repeatable)")
-    parser.add_argument("--threads", type=positive, default=1, help="of each runtime (default: 1)")
-    parser.add_argument("--train-split", action="store_true", help="on what was trained on")
+    bundle.add_argument("--runtime", action="append", default=[], help="only this (repeatable)")
+    bundle.add_argument("--threads", type=positive, default=1, help="of each (default: 1)")
+    weights = parser.add_argument_group("features of weights, instead of their classes")
+    weights.add_argument(
+        "--knn", action="store_true", help="1 and 20 nearest neighbours, before and behind the head"
+    )
+    weights.add_argument(
+        "--linear-probe", action="store_true", help="a linear layer, at three learning rates"
+    )
+    weights.add_argument(
+        "--probe-epochs", type=positive, default=100, help="of the linear probe (default: 100)"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Evaluate, then print one row a runtime."""
-    found = (
-        _of_weights(arguments, console)
-        if _is_weights(arguments.source)
-        else _of_bundle(arguments, console)
-    )
+    """Evaluate, then print one row a runtime, or one a way to use the features."""
+    from edgekit.training.run_folder import BEST
+
+    if (arguments.source / BEST).is_file():
+        arguments.source /= BEST
+    if arguments.knn or arguments.linear_probe:
+        _features(arguments, console)
+        return
+    evaluate = _of_weights if _is_weights(arguments.source) else _of_bundle
+    found = evaluate(arguments, console)
     split = "trained on" if arguments.train_split else "held-out"
     console.document({"source": str(arguments.source), "split": split, "accuracy": found})
     console.table(
@@ -48,6 +63,25 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 
 def _is_weights(source: Path) -> bool:
     return source.suffix in (".safetensors", ".pth", ".pt", ".tar")
+
+
+def _features(arguments: argparse.Namespace, console: Console) -> None:
+    if not _is_weights(arguments.source) or arguments.weights or arguments.runtime:
+        raise UsageError("--knn and --linear-probe are for weights, not for a bundle")
+    from edgekit.training.features import evaluate_features
+
+    found = evaluate_features(
+        arguments.source,
+        arguments.data,
+        knn=arguments.knn,
+        probe_epochs=arguments.probe_epochs if arguments.linear_probe else 0,
+        progress=console.progress,
+    )
+    console.document({"source": str(arguments.source), "figures": found})
+    console.table(
+        ("features", "how", "top-1"), [(row.features, row.how, f"{row.top1:.2%}") for row in found]
+    )
+    console.next(_next(arguments))
 
 
 def _of_weights(arguments: argparse.Namespace, _console: Console) -> list[Accuracy]:

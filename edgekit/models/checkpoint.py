@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import json
 import os
 import re
 import stat
@@ -68,10 +69,9 @@ MAX_BYTES = 4 << 30  # far above any network for an edge device
 # Where training scripts put a state dict. Averaged weights stand beside it under other names, and
 # are other weights than those whose accuracy a log shows.
 _NESTS = ("state_dict", "model")
-# Keys of a .safetensors file's metadata
-_VARIANT = "edgekit.variant"
-_LABELS = "edgekit.labels"  # one a line
-_IMAGE_SIZE = "edgekit.image_size"
+# Key of a .safetensors file's metadata. One, with JSON behind it: the library writes several in an
+# order of its own each time, and the same weights are to be the same bytes.
+_FACTS = "edgekit"
 
 # ---------------------------------------------------------------------------
 # Reading
@@ -135,16 +135,24 @@ def read_recorded(path: Path) -> Recorded:
     safetensors = require("safetensors", "reading .safetensors")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
+            written = (file.metadata() or {}).get(_FACTS, "{}")
     # Its errors are of a compiled type that is no public class.
     except Exception as error:
         raise _unreadable(path, str(error)) from error
     try:
-        labels = parse_labels(path.name, facts[_LABELS].encode()) if _LABELS in facts else ()
-        size = int(facts[_IMAGE_SIZE]) if _IMAGE_SIZE in facts else None
-    except (BundleError, ValueError) as error:
+        return _recorded(path.name, **json.loads(written))
+    except (BundleError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path.name} says of itself what cannot be: {error}.") from error
-    return Recorded(str(facts.get(_VARIANT, "")), labels, size)
+
+
+def _recorded(
+    name: str, variant: str = "", labels: Sequence[str] = (), image_size: int | None = None
+) -> Recorded:
+    lines = "".join(f"{label}\n" for label in labels)
+    kept = parse_labels(name, lines.encode()) if lines else ()
+    if len(kept) != len(labels) or not isinstance(variant, str):
+        raise ValueError("a label has a line break in it, or the network no name")
+    return Recorded(variant, kept, None if image_size is None else int(image_size))
 
 
 def save_checkpoint(
@@ -183,12 +191,12 @@ def save_checkpoint(
 
 
 def _facts(variant_id: str, labels: Sequence[str], image_size: int | None) -> dict[str, str]:
-    facts = {_VARIANT: variant_id}
+    facts: dict[str, object] = {"variant": variant_id}
     if labels:
-        facts[_LABELS] = "".join(f"{label}\n" for label in labels)
+        facts["labels"] = list(labels)
     if image_size is not None:
-        facts[_IMAGE_SIZE] = str(image_size)
-    return facts
+        facts["image_size"] = image_size
+    return {_FACTS: json.dumps(facts)}
 
 
 @contextmanager

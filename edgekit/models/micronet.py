@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekit.errors import UnknownNameError
+from edgekit.models.heads import build_head
 from edgekit.models.sizes import check_sizes
 
 COEFFICIENT_RANGE = 2.0  # coefficients move by at most this much from their initial value
@@ -483,14 +484,17 @@ class MicroNet(nn.Module):
     starts (`initialise`).
     """
 
-    def __init__(self, spec: Spec, num_classes: int = 1000) -> None:
+    def __init__(self, spec: Spec, num_classes: int = 1000, head: str = "linear") -> None:
         super().__init__()
         self.spec, self.num_classes = spec, num_classes
+        linear = head == "linear"  # MicroNet's own has a BatchNorm and h-swish behind it
         self.features = nn.Sequential(Stem(spec), *(MicroBlock(row, spec) for row in spec.rows))
         self.classifier = nn.Sequential(
             LinearNorm(spec.rows[-1].width_out, spec.head_width),
             nn.Dropout(spec.dropout),
-            LinearNorm(spec.head_width, num_classes),
+            LinearNorm(spec.head_width, num_classes)
+            if linear
+            else build_head(head, spec.head_width, num_classes),
         )
         initialise(self)
 
@@ -512,7 +516,9 @@ def initialise(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def build_micronet(config: str, *, num_classes: int = 1000, image_size: int = 224) -> MicroNet:
+def build_micronet(
+    config: str, *, num_classes: int = 1000, image_size: int = 224, head: str = "linear"
+) -> MicroNet:
     """Build the network of ``SPECS[config]``, with freshly drawn parameters.
 
     Raises:
@@ -522,4 +528,4 @@ def build_micronet(config: str, *, num_classes: int = 1000, image_size: int = 22
     if config not in SPECS:
         raise UnknownNameError("MicroNet configuration", config, SPECS)
     check_sizes("MicroNet", num_classes, image_size)
-    return MicroNet(SPECS[config], num_classes)
+    return MicroNet(SPECS[config], num_classes, head)

@@ -110,7 +110,7 @@ def _box(
 
 
 class OnBatch(nn.Module):
-    """uint8 (B, 3, S, S) -> float32, varied and normalised.
+    """uint8 (B, 3, S, S) or (B, V, 3, S, S) -> float32, varied and normalised.
 
     Draws from torch's own generator, which the engine seeds at every step.
     """
@@ -129,8 +129,9 @@ class OnBatch(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """As the network is fed."""
-        varied: Tensor = self.vary(images.float() / 255)
-        return (varied - self.mean) / self.std
+        varied = self.vary(images.flatten(0, -4).float() / 255)
+        normal: Tensor = (varied - self.mean) / self.std
+        return normal.view(images.shape)
 
 
 def _operators(row: Augment) -> list[nn.Module]:

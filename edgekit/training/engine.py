@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edgekit.errors import EdgekitError, UsageError
+from edgekit.errors import EdgekitError
 from edgekit.optional import require
 from edgekit.training.augment import OnBatch
 from edgekit.training.data.loading import Batch, Plan
 from edgekit.training.metrics import Metrics
 from edgekit.training.recipe import Recipe
+from edgekit.training.run_folder import BEST, LAST, STATE
 from edgekit.training.schedule import rate
 from edgekit.training.seeding import seed_step
 from edgekit.training.state import (
@@ -35,8 +36,6 @@ from edgekit.training.state import (
     restore_optimizer,
     write_state,
 )
-
-STATE = "state.safetensors"
 
 # (network, epoch) -> the figures of that epoch; the first of them decides which is best
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -272,11 +271,11 @@ class _Run:
             epoch = self.step // self.job.plan.steps
             seen = {"loss": clock.mean_loss(), "images_per_s": clock.images_per_s()}
             metrics.write(self.step, {"epoch": epoch, **seen, **figures})
-            self.job.save(kept, self.job.out / "last.safetensors")
+            self.job.save(kept, self.job.out / LAST)
             first = next(iter(figures.values()), float(epoch))
             if first > self.best:
                 self.best = first
-                self.job.save(kept, self.job.out / "best.safetensors")
+                self.job.save(kept, self.job.out / BEST)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self.job.progress(
                 f"epoch {epoch} of {self.recipe.epochs}: loss {clock.mean_loss():.4f}, {shown}, "
@@ -369,16 +368,3 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def check_folder(out: Path, *, resume: bool, force: bool) -> None:
-    """Refuse to mix two runs.
-
-    Raises:
-        UsageError: there is a run and neither resume nor force, or nothing to resume.
-    """
-    there = (out / STATE).exists() or (out / "recipe.toml").exists()
-    if there and not (resume or force):
-        raise UsageError(f"{out} holds a run: --resume goes on with it, --force starts anew")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; a run is a folder")

@@ -103,7 +103,11 @@ def evaluate_saved(path: Path, data: str, *, trained_on: bool = False) -> Accura
         UsageError: the file does not name its network, or has other classes than the data.
     """
     source = _split(data, trained_on)
-    created = _saved(path)
+    created = load_saved(path)
+    if created.task == "embedding":
+        raise UsageError(
+            f"{path.name} gives embeddings and tells no classes apart: use --knn or --linear-probe"
+        )
     if created.num_classes != len(source.labels):
         raise UsageError(
             f"{path.name} tells {created.num_classes} classes apart and the data have "
@@ -120,7 +124,12 @@ def _split(data: str, trained_on: bool) -> ImageSource:
     return splits.train if trained_on else splits.held_out
 
 
-def _saved(path: Path) -> CreatedModel:
+def load_saved(path: Path) -> CreatedModel:
+    """The network of weights that `save_checkpoint` wrote.
+
+    Raises:
+        UsageError: the file does not name its network.
+    """
     recorded = read_recorded(path)
     if not recorded.variant:
         raise UsageError(
@@ -162,7 +171,7 @@ def evaluate_bundle(
     if weights is not None:
         progress("evaluate torch")
         torchs, classes = logits_of(
-            _saved(weights).module, evaluation_batches(source, rule, batch_size=64, workers=0)
+            load_saved(weights).module, evaluation_batches(source, rule, batch_size=64, workers=0)
         )
         found.append(accuracy("torch", torchs, classes))
     for runtime in runtimes or [a.runtime for a in manifest.artifacts if a.parity is not None]:

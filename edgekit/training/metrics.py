@@ -10,8 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from edgekit.optional import is_installed, require
-
-METRICS = "metrics.jsonl"
+from edgekit.training.run_folder import EVENTS, METRICS
 
 
 class Metrics:
@@ -32,7 +31,7 @@ class Metrics:
         self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         if is_installed("tensorboard"):
             writer = require("torch.utils.tensorboard", "TensorBoard's events").SummaryWriter
-            self._board = writer(str(out / "events"), purge_step=step or None)
+            self._board = writer(str(out / EVENTS), purge_step=step or None)
 
     def __enter__(self) -> Metrics:
         return self

@@ -19,7 +19,7 @@ from edgekit.errors import UnknownNameError, UsageError
 from edgekit.optional import require
 
 OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "steps")
 PRECISIONS = ("no", "bf16", "fp16")
 ON_CORRUPT = ("skip", "fail")
 _MAX_BYTES = 1 << 16
@@ -91,13 +91,71 @@ class Recipe:
         Raises:
             UnknownNameError, UsageError: a value that is none of those possible.
         """
-        for name, known in _CHOICES.items():
+        names = {field.name for field in dataclasses.fields(self)}
+        for name, known in ((name, _CHOICES[name]) for name in _CHOICES if name in names):
             if getattr(self, name) not in known:
                 raise UnknownNameError(name.replace("_", "-"), getattr(self, name), known)
-        for name, (low, high) in _RANGES.items():
+        for name, (low, high) in ((name, _RANGES[name]) for name in _RANGES if name in names):
             value = getattr(self, name)
             if not (math.isfinite(value) and low <= value <= high):
                 raise UsageError(f"{name} is {value:g}; {low:g} to {high:g} are possible")
+
+
+@dataclass(frozen=True)
+class DistillRecipe(Recipe):
+    """Of training without classes. The defaults are SEED's, and its code's.
+
+    Attributes:
+        method: one of `METHODS`.
+        teacher: weights of SEED's teacher.
+        teacher_model: its network, "" where the weights say it.
+        embedding: width of the projection; 0 for the teacher's, or MoCo's 128.
+        queue: embeddings to compare with.
+        temperature: of the student, and of MoCo.
+        teacher_temperature: 0.01 in the paper; 1e-4 is the code's default.
+        key_momentum: of MoCo's second network.
+    """
+
+    batch_size: int = 256
+    lr: float = 0.03
+    weight_decay: float = 1e-4
+    epochs: int = 200
+    method: str = "seed"
+    teacher: str = ""
+    teacher_model: str = ""
+    embedding: int = 0
+    queue: int = 65_536
+    temperature: float = 0.2
+    teacher_temperature: float = 0.01
+    key_momentum: float = 0.999
+
+    def check(self) -> None:
+        """As `Recipe.check`, and a teacher where one is needed, and only there."""
+        super().check()
+        if (self.method == "seed") != bool(self.teacher):
+            raise UsageError(
+                "--method seed needs --teacher WEIGHTS"
+                if self.method == "seed"
+                else f"--method {self.method} has no teacher"
+            )
+        check_queue(self.queue, self.batch_size)
+
+
+METHODS = ("seed", "moco-v2")
+
+
+def check_queue(size: int, batch_size: int) -> None:
+    """Refuse a queue that whole batches do not fill.
+
+    Raises:
+        UsageError: smaller than a batch, or no multiple of it.
+    """
+    if size < batch_size or size % batch_size:
+        fits = max(batch_size, size // batch_size * batch_size)
+        raise UsageError(
+            f"a queue of {size} for batches of {batch_size}: it must be a multiple of them, e.g. "
+            f"--queue {fits}"
+        )
 
 
 _CHOICES = {
@@ -105,6 +163,7 @@ _CHOICES = {
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
     "on_corrupt": ON_CORRUPT,
+    "method": METHODS,
 }
 _RANGES = {
     "image_size": (1, 4096),
@@ -122,6 +181,11 @@ _RANGES = {
     "seed": (0, (1 << 31) - 1),
     "workers": (-1, 256),
     "save_minutes": (0, 1e6),
+    "embedding": (0, 65_536),
+    "queue": (1, 1 << 24),
+    "temperature": (1e-6, 100),
+    "teacher_temperature": (1e-6, 100),
+    "key_momentum": (0, 1),
 }
 
 
@@ -131,8 +195,8 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     path.write_text(tomli_w.dumps(dataclasses.asdict(recipe)), encoding="utf-8")
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The values of a recipe file, each of the right type; what has a default may be left out.
+def read_recipe(path: Path, kind: type[Recipe] = Recipe) -> dict[str, Any]:
+    """The values of a recipe file of a ``kind``, each of the right type; not all need be there.
 
     Raises:
         UsageError: no such file, no TOML, an unknown name, or a value of another type.
@@ -146,7 +210,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise UsageError(f"--recipe {path}: {error.strerror or error}") from error
     except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--recipe {path} is not TOML: {error}") from error
-    types = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(Recipe)}
+    types = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(kind)}
     for name, value in found.items():
         if name not in types:
             raise UnknownNameError(f"value of recipe {path.name}", name, types)

@@ -357,10 +357,21 @@ def test_a_trained_network_brings_its_classes_and_its_size(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "facts", [{"edgekit.labels": "a\tb\nc\n"}, {"edgekit.image_size": "large"}]
+    "facts",
+    [
+        '{"labels": ["a\\tb", "c"]}',
+        '{"labels": ["a\\nb"]}',
+        '{"labels": 3}',
+        '{"image_size": "large"}',
+        '{"variant": 3}',
+        '{"other": 1}',
+        "[1]",
+        "{",
+        "[" * 100_000,
+    ],
 )
-def test_facts_that_cannot_be_are_refused(tmp_path: Path, facts: dict[str, str]) -> None:
-    save_file(SMALL, tmp_path / "own.safetensors", metadata=facts)
+def test_facts_that_cannot_be_are_refused(tmp_path: Path, facts: str) -> None:
+    save_file(SMALL, tmp_path / "own.safetensors", metadata={"edgekit": facts})
     with pytest.raises(CheckpointError, match="says of itself what cannot be"):
         read_recorded(tmp_path / "own.safetensors")
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from edgekit.errors import CheckpointError, UsageError
 from edgekit.training import engine
-from edgekit.training.engine import STATE, Diverged, check_folder
-from edgekit.training.metrics import METRICS
+from edgekit.training.engine import Diverged
+from edgekit.training.run_folder import METRICS, STATE, check_folder
 from edgekit.training.state import read_state, write_state
 from tests.training.small import RECIPE, bits, run
 

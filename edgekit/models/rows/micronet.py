@@ -37,6 +37,7 @@ def _micronet(
         weights=weights,
         approximate=approximate,
         notes=notes,
+        heads=("linear", "projection"),
     )
 
 

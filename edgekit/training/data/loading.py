@@ -30,7 +30,8 @@ class Batch(NamedTuple):
     """Images with their classes.
 
     Attributes:
-        images: uint8 (B, 3, S, S) to train on, float32 to evaluate.
+        images: uint8 (B, 3, S, S) to train on, or (B, V, 3, S, S) where several views are asked
+            for; float32 to evaluate.
         classes: int64 (B,), -1 where there is none.
         corrupt: name and reason of what could not be read. While training another image of the
             batch stands in its place, while evaluating nothing does.
@@ -103,8 +104,9 @@ _Read = tuple[Tensor | None, int, str]
 
 
 class _Crops(Dataset[_Read]):
-    def __init__(self, source: ImageSource, row: Augment, size: int, seed: int) -> None:
+    def __init__(self, source: ImageSource, row: Augment, size: int, seed: int, views: int) -> None:
         self.source, self.row, self.size, self.seed = source, row, size, seed
+        self.views = views
 
     def __getitem__(self, key: tuple[int, int]) -> _Read:
         index, place = key
@@ -112,8 +114,10 @@ class _Crops(Dataset[_Read]):
             image = self.source.read(index)
         except InputError as error:
             return None, -1, f"{self.source.name(index)}: {error}"
-        pixels = crop(image, self.row, self.size, generator(self.seed, IMAGE, place))
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), self.source.label(index), ""
+        draw = generator(self.seed, IMAGE, place)
+        crops = [crop(image, self.row, self.size, draw) for _ in range(self.views)]
+        views = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+        return views if self.views > 1 else views[0], self.source.label(index), ""
 
 
 class _Whole(Dataset[_Read]):
@@ -168,10 +172,11 @@ def training_batches(
     first: int,
     last: int,
     workers: int,
+    views: int = 1,
 ) -> Iterator[Batch]:
     """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
     loader = DataLoader(
-        _Crops(source, row, size, plan.seed),
+        _Crops(source, row, size, plan.seed, views),
         batch_sampler=_Steps(plan, first, last),
         num_workers=workers,
         collate_fn=_filled,

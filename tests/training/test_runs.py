@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgekit.bundle import open_bundle
 from edgekit.cli import main
+from edgekit.errors import UsageError
 from edgekit.models.checkpoint import read_recorded
-from edgekit.training.recipe import Recipe, read_recipe
+from edgekit.training.recipe import DistillRecipe, Recipe, read_recipe
+from edgekit.training.runs import distill
 
 TRAIN = ["train", "micronet-m0", "--data", "digits", "--imgsz", "32", "--batch-size", "256"]
 
@@ -81,8 +84,8 @@ def test_what_was_trained_is_exported_and_evaluated(
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (["train", "--data", "digits"], "edgekit train needs a model"),
-        (["train", "micronet-m0"], "edgekit train needs --data"),
+        (["train", "--data", "digits"], "a run needs a model"),
+        (["train", "micronet-m0"], "a run needs --data"),
         (["train", "micronet-m9", "--data", "digits"], "unknown model 'micronet-m9'"),
         (["train", "micronet-m0", "--data", "digit"], "did you mean digits"),
         (["train", "micronet-m0", "--data", "digits", "--lr", "-1"], "lr is -1"),
@@ -116,5 +119,95 @@ def test_two_processes_are_one_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "on cpu" in done.stderr and "2 processes" in done.stderr
-    assert done.stdout.count("best:") == 1
+    assert done.stdout.count("best top-1:") == 1
     assert read_recorded(tmp_path / "run" / "best.safetensors").variant == "micronet-m0"
+
+
+# ---- without classes ---------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """In the place of a SIGKILL, which no code sees."""
+
+
+def recipe_of(teacher: Path | None) -> DistillRecipe:
+    return DistillRecipe(
+        "micronet-m0", "digits", 32, epochs=2, queue=512, save_minutes=0.0,
+        teacher=str(teacher or ""), method="seed" if teacher else "moco-v2",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["seed", "moco-v2"])
+def test_distillation_resumes_to_the_same_bits(method: str, trained: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(trained / "best.safetensors" if method == "seed" else None)
+    said: list[str] = []
+    outcome = distill(recipe, tmp_path / "whole", progress=said.append)
+    assert set(outcome.figures) == {"1-NN", "20-NN"}
+    assert sum("1-NN" in line for line in said) == 2
+
+    def kill(line: str) -> None:
+        if line.startswith("epoch 1"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        distill(recipe, tmp_path / "cut", progress=kill)
+    distill(recipe, tmp_path / "cut", resume=True)
+    weights = [(tmp_path / run / "last.safetensors").read_bytes() for run in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_a_student_is_evaluated_by_its_features_and_exported_as_an_embedding(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, bundle = str(tmp_path / "run"), str(tmp_path / "b")
+    line = [
+        "distill", "micronet-m0", "--teacher", str(trained / "best.safetensors"),
+        "--data", "digits", "--imgsz", "32", "--epochs", "1", "--queue", "512", "-q", "-o", run,
+    ]  # fmt: skip
+    assert main(line) == 0
+    capsys.readouterr()
+    assert main(["evaluate", run, "--data", "digits", "-q"]) == 2
+    assert "tells no classes apart: use --knn or --linear-probe" in capsys.readouterr().err
+    probe = ["--knn", "--linear-probe", "--probe-epochs", "1"]
+    assert main(["evaluate", run, "--data", "digits", *probe, "-q", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["figures"]
+    assert [(row["features"], row["how"]) for row in found] == [
+        ("body", "1-NN"), ("body", "20-NN"), ("embedding", "1-NN"), ("embedding", "20-NN"),
+        ("body", "linear, lr 30"), ("body", "linear, lr 10"), ("body", "linear, lr 3"),
+    ]  # fmt: skip
+    weights = f"{run}/best.safetensors"
+    line = ["export", "micronet-m0", "--weights", weights, "--target", "arm", "--skip", "litert"]
+    assert main([*line, "-q", "-o", bundle]) == 0
+    with open_bundle(Path(bundle)) as opened:
+        (output,) = opened.manifest.outputs
+        assert opened.manifest.model.task == "embedding"
+    assert output.shape == (1, 640)  # the features of its teacher, whose head was a classifier
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["--queue", "512"], "--method seed needs --teacher"),
+        (["--teacher", "none.safetensors", "--queue", "100"], "must be a multiple of them"),
+        (["--teacher", "none.safetensors"], "add --teacher-model ID"),
+        (["--teacher", "none.safetensors", "--teacher-model", "resnet18"], "no such file"),
+        (["--method", "moco-v2", "--queue", "512", "--teacher", "x"], "has no teacher"),
+    ],
+)
+def test_distillation_that_cannot_be_is_one_line(
+    line: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["distill", "micronet-m0", "--data", "digits", *line]) in (1, 2)
+    assert says in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_teacher_of_another_width_than_asked_for(trained: Path, tmp_path: Path) -> None:
+    recipe = replace(recipe_of(trained / "best.safetensors"), embedding=128)
+    with pytest.raises(
+        UsageError, match="embedding has 640 numbers and the student's is to have 128"
+    ):
+        distill(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

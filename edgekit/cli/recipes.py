@@ -1,0 +1,105 @@
+"""The values of a recipe as options, for `edgekit train` and `edgekit distill`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.cli.arguments import path, positive
+from edgekit.cli.console import Console
+from edgekit.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.training.engine import Outcome
+    from edgekit.training.recipe import Recipe
+
+# Name, type, and what help says of it.
+Values = tuple[tuple[str, Callable[[str], Any], str], ...]
+
+SHARED: Values = (
+    ("epochs", positive, "passes over the images"),
+    ("batch_size", positive, "images a step, over all processes"),
+    ("lr", float, "highest learning rate"),
+    ("optimizer", str, "sgd or adamw"),
+    ("schedule", str, "cosine, constant or steps"),
+    ("weight_decay", float, "of all parameters"),
+    ("warmup_epochs", float, "over which the learning rate rises"),
+    ("clip_norm", float, "of the gradients"),
+    ("ema", float, "decay of averaged weights, which are then what is saved"),
+    ("augment", str, "how images are varied; by default as suits the data"),
+    ("precision", str, "no, bf16 or fp16"),
+    ("seed", int, "of everything drawn"),
+    ("workers", int, "processes that read images"),
+    ("on_corrupt", str, "skip or fail"),
+    ("save_minutes", float, "how much work a killed run can lose"),
+)
+_CONTEXT = ("model", "data", "weights", "drop_head")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, values: Values) -> None:
+    """What both verbs take."""
+    parser.add_argument("model", nargs="?", help="an id of `edgekit models`")
+    parser.add_argument("--data", help="digits, or imagefolder:ROOT")
+    parser.add_argument("--imgsz", type=positive, metavar="PIXELS", help="side of the images")
+    parser.add_argument("-o", "--output", type=path, help="the run's folder (default: runs/MODEL)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    parser.add_argument("--force", action="store_true", help="throw away the run that is there")
+    parser.add_argument("--recipe", type=path, metavar="FILE", help="recipe.toml of another run")
+    group = parser.add_argument_group("recipe")
+    for name, kind, text in values:
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
+
+
+def make_recipe(
+    arguments: argparse.Namespace, kind: type[Recipe], values: Values
+) -> tuple[Recipe, Path]:
+    """What the command line says, on what a recipe file says, on the defaults; and the folder.
+
+    Raises:
+        UsageError: no model or no data, or nothing to resume.
+    """
+    from edgekit.models.zoo import get_variant
+    from edgekit.training.recipe import read_recipe
+    from edgekit.training.run_folder import RECIPE
+
+    source = arguments.recipe
+    if source is None and arguments.resume:
+        source = (arguments.output or Path("runs") / (arguments.model or "MODEL")) / RECIPE
+    base = read_recipe(source, kind) if source else {}
+    said = {name: getattr(arguments, name) for name, _, _ in values}
+    said |= {name: getattr(arguments, name, None) for name in _CONTEXT}
+    said["image_size"] = arguments.imgsz
+    found = {**base, **{name: value for name, value in said.items() if value is not None}}
+    for name, what in (("model", "a model: an id of `edgekit models`"), ("data", "--data")):
+        if name not in found:
+            raise UsageError(f"a run needs {what}, or a --recipe that has it")
+    found.setdefault("image_size", get_variant(found["model"]).image_size)
+    recipe = kind(**found)
+    recipe.check()
+    return recipe, arguments.output or Path("runs") / recipe.model
+
+
+def report(outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Console) -> None:
+    """How a run ended, and what to type next."""
+    from edgekit.training.run_folder import BEST, CORRUPT
+
+    if not outcome.is_main:
+        return
+    facts = {**dataclasses.asdict(outcome), "corrupt": sorted(outcome.corrupt)}
+    console.document({"path": str(out), "recipe": recipe, **facts})
+    if outcome.interrupted:
+        console.print(f"stopped after {outcome.steps} steps, all of them saved")
+        console.next(f"edgekit {verb} --resume -o {shlex.quote(str(out))}")
+        return
+    for name, value in outcome.figures.items():
+        console.print(f"{name} of the last epoch, on held-out images: {value:.2%}")
+    if outcome.figures:
+        console.print(f"best {next(iter(outcome.figures))}: {outcome.best:.2%}, in {out / BEST}")
+    if outcome.corrupt:
+        console.warn(f"{len(outcome.corrupt)} images could not be read: {out / CORRUPT}")
+    best = shlex.quote(str(out / BEST))
+    console.next(f"edgekit export {recipe.model} --weights {best} --target arm")

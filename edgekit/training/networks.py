@@ -1,0 +1,76 @@
+"""Networks of the zoo as training wants them: with a projection, without a head, as a teacher."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from edgekit.errors import CheckpointError, UsageError
+from edgekit.models.building import CreatedModel, create
+from edgekit.models.checkpoint import build_network, read_recorded, variant_shapes
+from edgekit.models.naming import tables
+from edgekit.models.zoo import Variant
+
+
+def head_of(variant: Variant) -> str:
+    """Name of the submodule that is the head."""
+    return tables(variant.family, variant_shapes(variant))[0].own_head
+
+
+def without_head(network: nn.Module, variant: Variant) -> nn.Module:
+    """A copy that answers what its head would be given, (B, D)."""
+    body = copy.deepcopy(network)
+    body.set_submodule(head_of(variant), nn.Identity())
+    return body
+
+
+def fresh(
+    variant: Variant, outputs: int, size: int, seed: int, *, head: str | None = None
+) -> nn.Module:
+    """As its authors begin to train it.
+
+    Raises:
+        UsageError: it cannot have such a head.
+    """
+    if head not in (None, *variant.heads):
+        raise UsageError(f"{variant.id} has no {head} head: {', '.join(variant.heads)} only")
+    torch.manual_seed(seed)
+    return build_network(variant, outputs, size, head)
+
+
+def embedder(created: CreatedModel) -> tuple[nn.Module, int]:
+    """What gives embeddings, and their width: a projection's, else the features before the head."""
+    if created.head == "projection":
+        return created.module, created.num_classes
+    body = without_head(created.module, created.variant).eval()
+    with torch.no_grad():
+        width = body(torch.zeros(1, 3, created.image_size, created.image_size)).shape[1]
+    return body, width
+
+
+def load_teacher(spec: str, model_id: str, size: int) -> CreatedModel:
+    """A trained network that will not be trained on.
+
+    Args:
+        spec: weights, see `edgekit.models.weights`; ``FILE#PART`` for a part.
+        model_id: the network; "" where the file says it itself.
+        size: pixels of the images.
+
+    Raises:
+        UsageError: a file that does not say of which network it is, and no ``model_id``.
+        CheckpointError: the weights do not fit, or are random.
+    """
+    if not model_id:
+        file = Path(spec.rpartition("#")[0] or spec)
+        model_id = read_recorded(file).variant if file.is_file() else ""
+    if not model_id:
+        raise UsageError(
+            f"--teacher {spec} does not say of which network it is: add --teacher-model ID"
+        )
+    created = create(model_id, spec, image_size=size)
+    if created.weights.random:
+        raise CheckpointError(f"--teacher {spec}: {created.weights.why or created.weights.note}.")
+    return created

@@ -1,0 +1,67 @@
+"""What a run leaves in its folder, and what may be removed from there.
+
+OUT/recipe.toml         everything the run depends on
+OUT/best.safetensors    weights of the best epoch, with their classes and image size
+OUT/last.safetensors    of the last
+OUT/metrics.jsonl       a line an epoch; the same in events/
+OUT/state.safetensors   what --resume goes on from
+OUT/corrupt.txt         images that could not be read, if there were any
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgekit.errors import UsageError
+from edgekit.training.recipe import Recipe, write_recipe
+
+RECIPE, STATE, METRICS, CORRUPT = (
+    "recipe.toml", "state.safetensors", "metrics.jsonl", "corrupt.txt",
+)  # fmt: skip
+BEST, LAST, EVENTS = "best.safetensors", "last.safetensors", "events"
+# Never a file of somebody else's.
+_OF_A_RUN = (RECIPE, STATE, METRICS, CORRUPT, BEST, LAST)
+
+
+def check_folder(out: Path, *, resume: bool, force: bool) -> None:
+    """Refuse to mix two runs.
+
+    Raises:
+        UsageError: there is a run and neither resume nor force, or it is no folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; a run is a folder")
+    there = (out / STATE).exists() or (out / RECIPE).exists()
+    if there and not (resume or force):
+        raise UsageError(f"{out} holds a run: --resume goes on with it, --force starts anew")
+
+
+def prepare(out: Path, recipe: Recipe, *, anew: bool) -> None:
+    """The folder with the recipe in it, and with ``anew`` nothing of another run.
+
+    Raises:
+        UsageError: the system refuses.
+    """
+    try:
+        if anew:
+            _remove_run(out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_recipe(recipe, out / RECIPE)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
+
+
+def _remove_run(out: Path) -> None:
+    for name in _OF_A_RUN:
+        (out / name).unlink(missing_ok=True)
+    if (out / EVENTS).is_dir() and not (out / EVENTS).is_symlink():
+        shutil.rmtree(out / EVENTS)
+
+
+def write_corrupt(out: Path, lines: Iterable[str]) -> None:
+    """Names and reasons, one a line, if there are any."""
+    found = sorted(lines)
+    if found:
+        (out / CORRUPT).write_text("".join(f"{line}\n" for line in found), encoding="utf-8")

@@ -1,0 +1,211 @@
+"""`edgekit train` and `edgekit distill`: a recipe becomes a run in a folder (``run_folder.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgekit.errors import CheckpointError, UsageError
+from edgekit.models.building import create
+from edgekit.models.checkpoint import save_checkpoint
+from edgekit.models.preparation import variant_preprocessing
+from edgekit.models.zoo import Variant, get_variant
+from edgekit.training.augment import OnBatch, get_augment
+from edgekit.training.data import Splits, open_data
+from edgekit.training.data.loading import Plan, training_batches, worker_count
+from edgekit.training.engine import Evaluate, Job, Outcome, make_accelerator, train
+from edgekit.training.evaluation import evaluate_network, figures
+from edgekit.training.neighbours import neighbour_figures
+from edgekit.training.networks import embedder, fresh, load_teacher, without_head
+from edgekit.training.recipe import DistillRecipe, Recipe
+from edgekit.training.run_folder import check_folder, prepare, write_corrupt
+from edgekit.training.self_supervised import MoCo, Queue, Seed
+from edgekit.training.supervised import Supervised
+
+Progress = Callable[[str], None]
+
+_MOCO_WIDTH = 128
+# Without classes images are varied harder: MoCo-v2's row for photographs.
+_HARDER = {"photos": "moco-v2", "glyphs": "glyphs-hard"}
+
+
+def train_classifier(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> Outcome:
+    """Train as ``recipe`` says and leave everything in ``out``.
+
+    Args:
+        recipe: of the run.
+        out: a folder; made if it is not there.
+        resume: go on with the run that is in it, to the same bits as if it had never stopped.
+        force: throw away the run that is in it.
+        progress: called with one line per epoch, and every ten seconds.
+
+    Raises:
+        EdgekitError: any of the tree in ``edgekit.errors``.
+    """
+    recipe.check()
+    variant = get_variant(recipe.model)
+    check_folder(out, resume=resume, force=force)
+    splits = open_data(recipe.data)
+    if not splits.train.labels:
+        raise UsageError(f"data {recipe.data!r} has no classes: use edgekit distill")
+    accelerator = make_accelerator(recipe)
+    network = _classifier(variant, recipe, len(splits.train.labels))
+    rule = variant_preprocessing(variant, recipe.image_size)
+
+    def evaluate(kept: nn.Module) -> Mapping[str, float]:
+        return figures(evaluate_network(kept, splits.held_out, rule))
+
+    row = recipe.augment or splits.train.augment
+    job = _job(recipe, out, splits, accelerator, row, evaluate, progress)
+    return _run(Supervised(network, recipe), network, job, accelerator, anew=force and not resume)
+
+
+def _classifier(variant: Variant, recipe: Recipe, classes: int) -> nn.Module:
+    """As its authors begin, or with the weights of another training."""
+    if recipe.weights == "random":
+        return fresh(variant, classes, recipe.image_size, recipe.seed)
+    created = create(
+        variant.id,
+        recipe.weights,
+        num_classes=classes,
+        image_size=recipe.image_size,
+        seed=recipe.seed,
+        drop_head=recipe.drop_head,
+    )
+    if created.weights.random and not recipe.drop_head:
+        raise CheckpointError(f"{created.weights.why or created.weights.note}.")
+    return created.module
+
+
+def distill(
+    recipe: DistillRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> Outcome:
+    """Train a network without classes, by SEED or MoCo-v2; see `train_classifier`.
+
+    Where the images have classes, they are used for k-NN figures of the features after each epoch,
+    and for nothing else.
+    """
+    recipe.check()
+    variant = get_variant(recipe.model)
+    check_folder(out, resume=resume, force=force)
+    splits = open_data(recipe.data)
+    accelerator = make_accelerator(recipe)
+    objective, network = _METHODS[recipe.method](variant, recipe, accelerator)
+    rule = variant_preprocessing(variant, recipe.image_size)
+
+    def evaluate(kept: nn.Module) -> Mapping[str, float]:
+        if not splits.held_out.labels:
+            return {}
+        return neighbour_figures(without_head(kept, variant), splits, rule)
+
+    own = splits.train.augment
+    row = recipe.augment or _HARDER.get(own, own)
+    views = 2 if recipe.method == "moco-v2" else 1
+    job = _job(recipe, out, splits, accelerator, row, evaluate, progress, views=views)
+    return _run(objective, network, job, accelerator, anew=force and not resume)
+
+
+def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> tuple[nn.Module, nn.Module]:
+    teacher, width = embedder(load_teacher(recipe.teacher, recipe.teacher_model, recipe.image_size))
+    if recipe.embedding not in (0, width):
+        raise UsageError(
+            f"the teacher's embedding has {width} numbers and the student's is to have "
+            f"{recipe.embedding}: leave out --embedding"
+        )
+    student = fresh(variant, width, recipe.image_size, recipe.seed, head="projection")
+    objective = Seed(
+        student,
+        teacher.to(accelerator.device),
+        Queue(recipe.queue, width, recipe.seed),
+        student_temperature=recipe.temperature,
+        teacher_temperature=recipe.teacher_temperature,
+        gather=accelerator.gather,
+    )
+    return objective, student
+
+
+def _moco(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> tuple[nn.Module, nn.Module]:
+    width = recipe.embedding or _MOCO_WIDTH
+    network = fresh(variant, width, recipe.image_size, recipe.seed, head="projection")
+    objective = MoCo(
+        network,
+        Queue(recipe.queue, width, recipe.seed),
+        temperature=recipe.temperature,
+        momentum=recipe.key_momentum,
+        gather=accelerator.gather,
+    )
+    return objective, network
+
+
+_METHODS = {"seed": _seed, "moco-v2": _moco}
+
+
+# ---- what both share ---------------------------------------------------------------------------
+
+
+def _job(
+    recipe: Recipe,
+    out: Path,
+    splits: Splits,
+    accelerator: Any,
+    augment: str,
+    evaluate: Evaluate,
+    progress: Progress,
+    *,
+    views: int = 1,
+) -> Job:
+    row, variant = get_augment(augment), get_variant(recipe.model)
+    source = splits.train
+    rank, world = accelerator.process_index, accelerator.num_processes
+    plan = Plan(len(source), recipe.batch_size, recipe.seed, rank, world)
+    batches = partial(
+        training_batches,
+        source,
+        plan,
+        row,
+        recipe.image_size,
+        workers=worker_count(recipe.workers, source),
+        views=views,
+    )
+    # An embedding has no classes, whatever its images have.
+    labels = () if isinstance(recipe, DistillRecipe) else source.labels
+    return Job(
+        recipe,
+        out,
+        plan,
+        batches=lambda first, last: batches(first=first, last=last),
+        on_batch=OnBatch(row, variant.mean, variant.std),
+        evaluate=evaluate,
+        save=lambda network, path: save_checkpoint(
+            network, variant.id, path, labels=labels, image_size=recipe.image_size
+        ),
+        progress=progress if accelerator.is_main_process else lambda _: None,
+    )
+
+
+def _run(
+    objective: nn.Module, network: nn.Module, job: Job, accelerator: Any, *, anew: bool
+) -> Outcome:
+    if accelerator.is_main_process:
+        prepare(job.out, job.recipe, anew=anew)
+    accelerator.wait_for_everyone()
+    outcome = train(objective, network, job, accelerator)
+    if accelerator.is_main_process:
+        write_corrupt(job.out, outcome.corrupt)
+    return outcome
