@@ -2,9 +2,9 @@
 
     taskset -c 1 python benchmarks/training_speed.py
 
-The engine and a bare loop train the same network from the same start on the same batches, which lie
-in memory, in turns; the ratio is the median over pairs. Fails above 1.05. Then images a second: read
-and cropped alone, by one process, and trained on.
+The engine and a bare loop train the same network from the same start on the same batches, which
+lie in memory, in turns; the ratio is the median over pairs. Fails above 1.05. Then images a second:
+read and cropped alone, by one process, and trained on.
 """
 
 from __future__ import annotations

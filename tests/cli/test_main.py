@@ -40,7 +40,9 @@ def raiser(error):
 
 
 def test_the_verbs_are_exactly_those_that_work():
-    assert " ".join(VERBS) == ("models targets export finish count run profile check report doctor")
+    assert " ".join(VERBS) == (
+        "models targets export finish count run profile check report train distill evaluate doctor"
+    )
 
 
 @pytest.mark.parametrize("name", VERBS)
