@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +110,7 @@ def _engine(model: str) -> float:
     network = fresh(get_variant(model), 10, SIZE, 0)
     with tempfile.TemporaryDirectory() as folder:
         job = Job(
-            replace(recipe, deterministic=False), Path(folder), Plan(STEPS * BATCH, BATCH, 0),
+            recipe, Path(folder), Plan(STEPS * BATCH, BATCH, 0),
             handed_out, _on_batch(model), at_the_end, lambda _n, _p: None, lambda _: None,
         )  # fmt: skip
         train(Supervised(network, recipe), network, job, make_accelerator(recipe))

@@ -30,6 +30,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "onnxscript": ("onnxscript", "export"),
     "safetensors": ("safetensors", "export"),
     "accelerate": ("accelerate", "train"),
+    "datasets": ("datasets", "train"),
     "kornia": ("kornia", "train"),
     "sklearn": ("scikit-learn", "train"),
     "tensorboard": ("tensorboard", "train"),

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
     parser.add_argument("source", type=path, help="weights that edgekit saved, a run, or a bundle")
-    parser.add_argument("--data", required=True, help="digits, or imagefolder:ROOT")
+    parser.add_argument(
+        "--data", required=True, help="digits, or imagefolder:, shards: or hf:FOLDER"
+    )
     parser.add_argument("--train-split", action="store_true", help="on what was trained on")
     bundle = parser.add_argument_group("a bundle")
     bundle.add_argument(
@@ -58,6 +60,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         ("runtime", "top-1", "top-5", "images", "agrees with torch"), [_row(each) for each in found]
     )
     console.print(f"\n{found[0].images} {split} images of {arguments.data}")
+    if found[0].unreadable:
+        console.warn(f"{found[0].unreadable} images could not be read and are not counted")
     console.next(_next(arguments))
 
 

@@ -43,7 +43,7 @@ _CONTEXT = ("model", "data", "weights", "drop_head")
 def add_run_arguments(parser: argparse.ArgumentParser, values: Values) -> None:
     """What both verbs take."""
     parser.add_argument("model", nargs="?", help="an id of `edgekit models`")
-    parser.add_argument("--data", help="digits, or imagefolder:ROOT")
+    parser.add_argument("--data", help="digits, or imagefolder:, shards: or hf:FOLDER")
     parser.add_argument("--imgsz", type=positive, metavar="PIXELS", help="side of the images")
     parser.add_argument("-o", "--output", type=path, help="the run's folder (default: runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
@@ -69,6 +69,8 @@ def make_recipe(
     source = arguments.recipe
     if source is None and arguments.resume:
         source = (arguments.output or Path("runs") / (arguments.model or "MODEL")) / RECIPE
+    if arguments.recipe is None and source is not None and not source.is_file():
+        raise UsageError(f"no run in {source.parent} to resume: name it with -o")
     base = read_recipe(source, kind) if source else {}
     said = {name: getattr(arguments, name) for name, _, _ in values}
     said |= {name: getattr(arguments, name, None) for name in _CONTEXT}
@@ -94,11 +96,14 @@ def report(outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Cons
     if outcome.interrupted:
         console.print(f"stopped after {outcome.steps} steps, all of them saved")
         console.next(f"edgekit {verb} --resume -o {shlex.quote(str(out))}")
-        return
+        raise KeyboardInterrupt  # what was typed behind this must not go on with half a training
     for name, value in outcome.figures.items():
         console.print(f"{name} of the last epoch, on held-out images: {value:.2%}")
-    if outcome.figures:
-        console.print(f"best {next(iter(outcome.figures))}: {outcome.best:.2%}, in {out / BEST}")
+    if outcome.best is not None:
+        first = next(iter(outcome.figures), "figure")
+        console.print(
+            f"best {first}, by which its epoch was chosen: {outcome.best:.2%}, in {out / BEST}"
+        )
     if outcome.corrupt:
         console.warn(f"{len(outcome.corrupt)} images could not be read: {out / CORRUPT}")
     best = shlex.quote(str(out / BEST))

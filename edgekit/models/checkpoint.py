@@ -141,18 +141,23 @@ def read_recorded(path: Path) -> Recorded:
         raise _unreadable(path, str(error)) from error
     try:
         return _recorded(path.name, **json.loads(written))
-    except (BundleError, ValueError, TypeError, RecursionError) as error:
+    except (BundleError, ValueError, TypeError, RecursionError, UnicodeError) as error:
         raise CheckpointError(f"{path.name} says of itself what cannot be: {error}.") from error
 
 
 def _recorded(
-    name: str, variant: str = "", labels: Sequence[str] = (), image_size: int | None = None
+    name: str, variant: str = "", labels: object = None, image_size: int | None = None
 ) -> Recorded:
+    labels = [] if labels is None else labels
+    if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise ValueError("its labels are no list of names")
     lines = "".join(f"{label}\n" for label in labels)
     kept = parse_labels(name, lines.encode()) if lines else ()
-    if len(kept) != len(labels) or not isinstance(variant, str):
+    if list(kept) != labels or not isinstance(variant, str):
         raise ValueError("a label has a line break in it, or the network no name")
-    return Recorded(variant, kept, None if image_size is None else int(image_size))
+    if image_size is not None and type(image_size) is not int:
+        raise ValueError(f"image_size is {image_size!r}")
+    return Recorded(variant, kept, image_size)
 
 
 def save_checkpoint(
@@ -196,6 +201,10 @@ def _facts(variant_id: str, labels: Sequence[str], image_size: int | None) -> di
         facts["labels"] = list(labels)
     if image_size is not None:
         facts["image_size"] = image_size
+    try:
+        _recorded("the class names", **facts)  # type: ignore[arg-type]
+    except (BundleError, ValueError) as error:
+        raise CheckpointError(f"what is to be saved cannot be: {error}.") from error
     return {_FACTS: json.dumps(facts)}
 
 

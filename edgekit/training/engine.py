@@ -7,6 +7,7 @@ is killed at any moment and resumed ends with the same bits as one that was not.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -20,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edgekit.errors import EdgekitError
+from edgekit.errors import CheckpointError, EdgekitError, InputError, UsageError
 from edgekit.optional import require
 from edgekit.training.augment import OnBatch
 from edgekit.training.data.loading import Batch, Plan
 from edgekit.training.metrics import Metrics
 from edgekit.training.recipe import Recipe
-from edgekit.training.run_folder import BEST, LAST, STATE
+from edgekit.training.run_folder import BEST, LAST, STATE, write_corrupt
 from edgekit.training.schedule import rate
 from edgekit.training.seeding import seed_step
 from edgekit.training.state import (
@@ -56,6 +57,8 @@ class Job:
         evaluate: figures of the network after an epoch.
         save: the network's weights into a file.
         progress: told how far it is.
+        data: facts of the images that must not change while a run is resumed.
+        choose: whether the first figure decides which epoch is the best; else it is the last.
     """
 
     recipe: Recipe
@@ -66,6 +69,8 @@ class Job:
     evaluate: Evaluate
     save: Save
     progress: Callable[[str], None]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    choose: bool = True
 
 
 @dataclass
@@ -74,7 +79,7 @@ class Outcome:
 
     Attributes:
         steps: that are done.
-        best: the best figure, on held-out images.
+        best: the best figure, on held-out images; None where none chooses.
         figures: of the last epoch.
         corrupt: images that could not be read.
         interrupted: whether it was stopped before its end.
@@ -82,7 +87,7 @@ class Outcome:
     """
 
     steps: int
-    best: float
+    best: float | None
     figures: Mapping[str, float] = field(default_factory=dict)
     corrupt: set[str] = field(default_factory=set)
     interrupted: bool = False
@@ -100,9 +105,12 @@ def make_accelerator(recipe: Recipe) -> Any:
         MissingDependencyError: accelerate is not installed.
     """
     accelerate = require("accelerate", "training")
-    return accelerate.Accelerator(
-        mixed_precision=recipe.precision, step_scheduler_with_optimizer=False
-    )
+    try:
+        return accelerate.Accelerator(
+            mixed_precision=recipe.precision, step_scheduler_with_optimizer=False
+        )
+    except ValueError as error:  # fp16 on a CPU
+        raise UsageError(f"--precision {recipe.precision}: {error}") from error
 
 
 _OPTIMIZERS: Mapping[str, Callable[[Any, Recipe], torch.optim.Optimizer]] = {
@@ -125,7 +133,7 @@ def train(objective: nn.Module, network: nn.Module, job: Job, accelerator: Any) 
         accelerator: of `make_accelerator`.
 
     Raises:
-        Diverged: a loss that is no number; names the step and images of its batch.
+        Diverged: a loss or weights that are no numbers; names the step.
         UsageError: out of memory, or the state cannot be written.
     """
     return _Run(objective, network, job, accelerator).run()
@@ -159,11 +167,15 @@ class _Run:
         path = self.job.out / STATE
         if not path.exists():
             return
-        state = read_state(path, self.recipe)
-        self.bare.load_state_dict(state.group("objective"))
-        restore_optimizer(self.optimizer, state.group("optimizer"))
-        if self.average is not None:
-            self.average.load_state_dict(state.group("average"))
+        state = read_state(path, self.recipe, self.job.data)
+        try:
+            self.bare.load_state_dict(state.group("objective"))
+            restore_optimizer(self.optimizer, state.group("optimizer"))
+            if self.average is not None:
+                self.average.load_state_dict(state.group("average"))
+        except (RuntimeError, ValueError, KeyError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise CheckpointError(f"{path} is not of this run: {first}") from error
         if state.scale is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(
                 {**self.accelerator.scaler.state_dict(), "scale": state.scale}
@@ -184,11 +196,17 @@ class _Run:
             for group, found in groups.items()
             for key, tensor in found.items()
         }
+        lost = [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+        if lost:
+            raise Diverged(
+                f"{lost[0]} has values that are no numbers after step {self.step}: "
+                f"{self._start_anew()}"
+            )
         scaler = self.accelerator.scaler
         scale = float(scaler.get_scale()) if scaler is not None else None
-        write_state(
-            State(self.step, self.best, asdict(self.recipe), tensors, scale), self.job.out / STATE
-        )
+        state = State(self.step, self.best, asdict(self.recipe), tensors, scale, self.job.data)
+        write_state(state, self.job.out / STATE)
+        write_corrupt(self.job.out, self.outcome.corrupt)
 
     # -- loop ----------------------------------------------------------------
 
@@ -201,6 +219,7 @@ class _Run:
             batches = self.job.batches(self.step, self.steps)
             clock = _Clock()
             for batch in batches:
+                self._check_readable(batch)
                 loss = self._one(batch)
                 self.step += 1
                 self.outcome.corrupt.update(batch.corrupt)
@@ -218,7 +237,8 @@ class _Run:
                 if stop and self.step < self.steps:
                     self.outcome.interrupted = True
                     break
-        self.outcome.steps, self.outcome.best = self.step, self.best
+        self.outcome.steps = self.step
+        self.outcome.best = self.best if self.job.choose else None
         return self.outcome
 
     def _one(self, batch: Batch) -> float:
@@ -229,13 +249,9 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * rate(recipe.schedule, self.step, self.steps, warmup)
         self.objective.train()
-        images = self.on_batch(batch.images.to(accelerator.device))
-        with accelerator.autocast():
-            loss: Tensor = self.objective(images, batch.classes.to(accelerator.device))
-        value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
-            raise Diverged(self._diverged(value))
-        accelerator.backward(loss)
+        value = self._if_it_fits(batch)
+        if value is None:
+            raise UsageError(self._too_large(batch))
         if recipe.clip_norm:
             accelerator.clip_grad_norm_(self.objective.parameters(), recipe.clip_norm)
         self.optimizer.step()
@@ -244,15 +260,65 @@ class _Run:
             self.average.update_parameters(self.network)
         return value
 
+    def _gradients(self, batch: Batch) -> float:
+        """Forward and backward; the loss."""
+        device = self.accelerator.device
+        images = self.on_batch(batch.images.to(device))
+        with self.accelerator.autocast():
+            loss: Tensor = self.objective(images, batch.classes.to(device))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise Diverged(self._diverged(value))
+        self.accelerator.backward(loss)
+        return value
+
+    def _check_readable(self, batch: Batch) -> None:
+        if batch.corrupt and self.recipe.on_corrupt == "fail":
+            raise InputError(f"{batch.corrupt[0]} (--on-corrupt skip trains without it)")
+
+    def _if_it_fits(self, batch: Batch) -> float | None:
+        """The loss, or None where memory is too small; its contents are let go of by then."""
+        try:
+            return self._gradients(batch)
+        except RuntimeError as error:  # of torch, out of memory among others
+            if not _out_of_memory(error):
+                raise
+            return None
+
+    def _too_large(self, batch: Batch) -> str:
+        """Which batch would fit, found by trying halves of this one."""
+        device, share = self.accelerator.device, len(batch.images) // 2
+        if self.accelerator.num_processes > 1:  # the others wait for gradients of the whole batch
+            return f"a batch of {self.recipe.batch_size} needs more memory than {device} has"
+        while share >= 2:
+            self.optimizer.zero_grad(set_to_none=True)
+            half = Batch(batch.images[:share], batch.classes[:share], ())
+            if self._if_it_fits(half) is not None:
+                return self._use(share)
+            share //= 2
+        return (
+            f"not even two images fit into the memory of {device}: use a smaller --imgsz or network"
+        )
+
+    def _use(self, size: int) -> str:
+        recipe = self.recipe
+        lr = recipe.lr * size / recipe.batch_size
+        return (
+            f"a batch of {recipe.batch_size} needs more memory than {self.accelerator.device} has; "
+            f"{size} fits: use --batch-size {size}, with --lr {lr:g}"
+        )
+
     def _diverged(self, value: float) -> str:
         plan = self.job.plan
         ((index, _), *_) = next(plan.from_step(self.step, self.step + 1))
         return (
             f"the loss of step {self.step} (epoch {self.step // plan.steps}, batch "
-            f"{self.step % plan.steps}, whose first image is number {index}) is {value}: the state "
-            f"before it is in {self.job.out / STATE} if one was written; try a lower --lr, "
-            "--warmup-epochs or --clip-norm"
+            f"{self.step % plan.steps}, whose first image is number {index}) is {value}: "
+            f"{self._start_anew()}"
         )
+
+    def _start_anew(self) -> str:
+        return "start anew with --force and a lower --lr, --warmup-epochs or --clip-norm"
 
     def _any(self, interrupted: Callable[[], bool]) -> bool:
         """Whether any process is to stop: all stop together, or one would wait for ever."""
@@ -272,8 +338,8 @@ class _Run:
             seen = {"loss": clock.mean_loss(), "images_per_s": clock.images_per_s()}
             metrics.write(self.step, {"epoch": epoch, **seen, **figures})
             self.job.save(kept, self.job.out / LAST)
-            first = next(iter(figures.values()), float(epoch))
-            if first > self.best:
+            first = next(iter(figures.values()), 0.0)
+            if first > self.best or not self.job.choose:
                 self.best = first
                 self.job.save(kept, self.job.out / BEST)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
@@ -290,6 +356,11 @@ class _Run:
             f"step {self.step} of {self.steps}: loss {clock.mean_loss():.4f}, "
             f"{clock.images_per_s():.0f} images/s, {clock.left(self.step, self.steps)} left"
         )
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Of a GPU, which has a type for it, or of a CPU, which has not."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _average(network: nn.Module, decay: float) -> AveragedModel | None:
@@ -340,13 +411,14 @@ class _Clock:
 def _exact(deterministic: bool) -> Iterator[None]:
     """Only operators that give the same bits each time, while it lasts."""
     before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
 @contextmanager

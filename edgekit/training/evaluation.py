@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from edgekit.errors import UsageError
 from edgekit.models.building import CreatedModel, create
 from edgekit.models.checkpoint import read_recorded
 from edgekit.models.preparation import variant_preprocessing
+from edgekit.runtimes import is_available
 from edgekit.runtimes.model import load
 from edgekit.training.data import open_data
 from edgekit.training.data.loading import Batch, evaluation_batches, worker_count
@@ -35,6 +36,7 @@ class Accuracy:
         images: that were evaluated.
         agreement: share of images whose best class is the one that torch gives; None where no
             torch network is at hand.
+        unreadable: images that are not among them.
     """
 
     runtime: str
@@ -42,6 +44,7 @@ class Accuracy:
     top5: float | None
     images: int
     agreement: float | None = None
+    unreadable: int = 0
 
 
 def logits_of(network: nn.Module, batches: Iterator[Batch]) -> tuple[Logits, NDArray[np.int64]]:
@@ -88,7 +91,8 @@ def evaluate_network(
 ) -> Accuracy:
     """Top-1 and top-5 of a classifier on all of ``source``, prepared as its bundle prepares."""
     batches = evaluation_batches(source, rule, batch_size=64, workers=worker_count(workers, source))
-    return accuracy("torch", *logits_of(network, batches))
+    found = accuracy("torch", *logits_of(network, batches))
+    return replace(found, unreadable=len(source) - found.images)
 
 
 def evaluate_saved(path: Path, data: str, *, trained_on: bool = False) -> Accuracy:
@@ -108,11 +112,7 @@ def evaluate_saved(path: Path, data: str, *, trained_on: bool = False) -> Accura
         raise UsageError(
             f"{path.name} gives embeddings and tells no classes apart: use --knn or --linear-probe"
         )
-    if created.num_classes != len(source.labels):
-        raise UsageError(
-            f"{path.name} tells {created.num_classes} classes apart and the data have "
-            f"{len(source.labels)}"
-        )
+    _check_labels(path.name, created.num_classes, created.labels, source)
     rule = variant_preprocessing(created.variant, created.image_size)
     return evaluate_network(created.module, source, rule)
 
@@ -164,33 +164,55 @@ def evaluate_bundle(
         UsageError: it is no classifier of these classes, or takes no images.
     """
     with open_bundle(path) as bundle:
-        manifest = bundle.manifest
+        manifest, labels = bundle.manifest, bundle.labels()
     source = _split(data, trained_on)
-    rule = _rule(manifest, source)
+    rule = _rule(manifest)
+    _check_labels("the bundle", manifest.outputs[0].shape[-1], labels, source)
     found, torchs = [], None
     if weights is not None:
         progress("evaluate torch")
+        created = load_saved(weights)
+        if (created.variant.id, created.labels) != (manifest.model.id, labels):
+            raise UsageError(f"the bundle is not of {weights.name}: another network or classes")
         torchs, classes = logits_of(
-            load_saved(weights).module, evaluation_batches(source, rule, batch_size=64, workers=0)
+            created.module, evaluation_batches(source, rule, batch_size=64, workers=0)
         )
         found.append(accuracy("torch", torchs, classes))
-    for runtime in runtimes or [a.runtime for a in manifest.artifacts if a.parity is not None]:
+    for runtime in runtimes or _here(manifest, progress):
         progress(f"evaluate {runtime}")
         logits, classes = _run_all(path, runtime, source, rule, threads)
         found.append(accuracy(runtime, logits, classes, torchs))
-    return found
+    if not found:
+        raise UsageError(
+            "this machine has none of the bundle's runtimes: edgekit doctor tells more"
+        )
+    return [replace(each, unreadable=len(source) - each.images) for each in found]
 
 
-def _rule(manifest: Manifest, source: ImageSource) -> Preprocessing:
+def _here(manifest: Manifest, progress: Callable[[str], None]) -> list[str]:
+    """The bundle's runtimes that this machine has; the others are named."""
+    names = [artifact.runtime for artifact in manifest.artifacts]
+    for name in names:
+        if not is_available(name):
+            progress(f"{name} is not on this machine")
+    return [name for name in names if is_available(name)]
+
+
+def _check_labels(what: str, classes: int, labels: Sequence[str], source: ImageSource) -> None:
+    """Refuse classes of other names: an accuracy on them would be a number and mean nothing."""
+    if classes != len(source.labels):
+        raise UsageError(
+            f"{what} tells {classes} classes apart and the data have {len(source.labels)}"
+        )
+    pairs = zip(labels, source.labels, strict=True) if len(labels) == classes else ()
+    for number, (own, theirs) in enumerate(pairs):
+        if own != theirs and not own.startswith("class "):
+            raise UsageError(f"class {number} of {what} is {own!r}, and of the data {theirs!r}")
+
+
+def _rule(manifest: Manifest) -> Preprocessing:
     if manifest.preprocessing is None or manifest.batch != 1:
-        raise UsageError(
-            f"{manifest.model.id} does not take one image: it cannot be evaluated here"
-        )
-    classes = manifest.outputs[0].shape[-1]
-    if len(source.labels) != classes:
-        raise UsageError(
-            f"the bundle tells {classes} classes apart and the data have {len(source.labels)}"
-        )
+        raise UsageError(f"{manifest.model.id} does not take one image, as an evaluation gives")
     return manifest.preprocessing
 
 

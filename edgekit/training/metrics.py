@@ -31,7 +31,7 @@ class Metrics:
         self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         if is_installed("tensorboard"):
             writer = require("torch.utils.tensorboard", "TensorBoard's events").SummaryWriter
-            self._board = writer(str(out / EVENTS), purge_step=step or None)
+            self._board = writer(str(out / EVENTS), purge_step=step + 1 if step else None)
 
     def __enter__(self) -> Metrics:
         return self

@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgekit.errors import CheckpointError, UsageError
 from edgekit.models.building import CreatedModel, create
@@ -49,6 +49,33 @@ def embedder(created: CreatedModel) -> tuple[nn.Module, int]:
     with torch.no_grad():
         width = body(torch.zeros(1, 3, created.image_size, created.image_size)).shape[1]
     return body, width
+
+
+class Renormalised(nn.Module):
+    """A network that is fed images which were prepared for another one.
+
+    Args:
+        network: which was trained on images normalised as ``to`` wants it.
+        of: whose mean and standard deviation the images have.
+        to: its own row.
+    """
+
+    def __init__(self, network: nn.Module, *, of: Variant, to: Variant) -> None:
+        super().__init__()
+        self.network = network
+        mean, std, own_mean, own_std = (
+            torch.tensor(each).view(1, 3, 1, 1) for each in (of.mean, of.std, to.mean, to.std)
+        )
+        self.register_buffer("scale", std / own_std)
+        self.register_buffer("offset", (mean - own_mean) / own_std)
+
+    scale: Tensor
+    offset: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> what the network answers."""
+        answer: Tensor = self.network(images * self.scale + self.offset)
+        return answer
 
 
 def load_teacher(spec: str, model_id: str, size: int) -> CreatedModel:

@@ -86,6 +86,7 @@ def linear_probe(
     with torch.no_grad():
         width = body.eval()(torch.zeros(1, 3, size, size)).shape[1]
     rule, found = variant_preprocessing(variant, size), []
+    body.to(make_accelerator(Recipe(variant.id, "", size)).device)  # it is hidden from accelerate
     for lr in rates:
         recipe = Recipe(
             variant.id, "", size, epochs=epochs, batch_size=batch, lr=lr * batch / 256,
@@ -95,7 +96,7 @@ def linear_probe(
         probe = _Probe(body, width, len(splits.train.labels))
         progress(f"linear probe, learning rate {lr:g}")
         _fit(probe, recipe, splits, variant)
-        whole = nn.Sequential(body, probe.head)
+        whole = nn.Sequential(body, probe.head).eval()
         found.append(Probed(lr, evaluate_network(whole, splits.held_out, rule)))
     return found
 

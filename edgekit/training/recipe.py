@@ -9,7 +9,6 @@ network or a data set wants otherwise is said on the command line and stands in 
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,8 @@ class Recipe:
         augment: a row of `edgekit.training.augment`; "" for the one that the data suggest.
         precision: of the forward pass: ``no`` (float32), ``bf16`` or ``fp16``.
         seed: of everything drawn.
-        deterministic: refuse operators that are not; on a CPU it costs little.
+        deterministic: take operators that give the same bits each time, and warn of those that
+            have no such form; on a CPU it costs little.
         workers: processes that read images; -1 for none where images are in memory, else a core
             each up to eight.
         on_corrupt: ``skip`` images that cannot be read, or ``fail``.
@@ -97,13 +97,16 @@ class Recipe:
                 raise UnknownNameError(name.replace("_", "-"), getattr(self, name), known)
         for name, (low, high) in ((name, _RANGES[name]) for name in _RANGES if name in names):
             value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                raise UsageError(f"{name} is {value:g}; {low:g} to {high:g} are possible")
+            if not low <= value <= high:  # not of a NaN either
+                raise UsageError(f"{name} is {value}; {low:g} to {high:g} are possible")
 
 
 @dataclass(frozen=True)
 class DistillRecipe(Recipe):
-    """Of training without classes. The defaults are SEED's, and its code's.
+    """Of training without classes. The defaults are of SEED's code for batches of 256.
+
+    It scales the learning rate with the batch, warms up for 5 epochs where the batch is larger, and
+    computes in mixed precision; here that is said: ``lr``, ``warmup_epochs``, ``precision``.
 
     Attributes:
         method: one of `METHODS`.
@@ -138,10 +141,14 @@ class DistillRecipe(Recipe):
                 if self.method == "seed"
                 else f"--method {self.method} has no teacher"
             )
+        for field in dataclasses.fields(Recipe):
+            if field.name in _OF_CLASSIFIERS and getattr(self, field.name) != field.default:
+                raise UsageError(f"{field.name} is of edgekit train, and means nothing here")
         check_queue(self.queue, self.batch_size)
 
 
 METHODS = ("seed", "moco-v2")
+_OF_CLASSIFIERS = ("weights", "drop_head", "label_smoothing", "mixup", "cutmix")
 
 
 def check_queue(size: int, batch_size: int) -> None:
@@ -208,7 +215,7 @@ def read_recipe(path: Path, kind: type[Recipe] = Recipe) -> dict[str, Any]:
         found = toml.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--recipe {path}: {error.strerror or error}") from error
-    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is one
         raise UsageError(f"--recipe {path} is not TOML: {error}") from error
     types = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(kind)}
     for name, value in found.items():
@@ -220,7 +227,10 @@ def read_recipe(path: Path, kind: type[Recipe] = Recipe) -> dict[str, Any]:
             raise UsageError(
                 f"--recipe {path}: {name} is {value!r}, not of type {types[name].__name__}"
             )
-    return {name: types[name](value) for name, value in found.items()}
+    try:
+        return {name: types[name](value) for name, value in found.items()}
+    except OverflowError as error:
+        raise UsageError(f"--recipe {path}: a number is too large") from error
 
 
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}

@@ -10,8 +10,11 @@ OUT/corrupt.txt         images that could not be read, if there were any
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgekit.errors import UsageError
@@ -48,7 +51,10 @@ def prepare(out: Path, recipe: Recipe, *, anew: bool) -> None:
         if anew:
             _remove_run(out)
         out.mkdir(parents=True, exist_ok=True)
-        write_recipe(recipe, out / RECIPE)
+        # A run that goes on keeps the recipe that it began with.
+        if not (out / RECIPE).exists():
+            with replacing(out / RECIPE) as temporary:
+                write_recipe(recipe, temporary)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
 
@@ -61,7 +67,38 @@ def _remove_run(out: Path) -> None:
 
 
 def write_corrupt(out: Path, lines: Iterable[str]) -> None:
-    """Names and reasons, one a line, if there are any."""
-    found = sorted(lines)
+    """Names and reasons, one a line, those of before too; nothing if there are none."""
+    path = out / CORRUPT
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = sorted({*before, *lines})
     if found:
-        (out / CORRUPT).write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
+        path.write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary sibling that takes the place of ``path`` if all goes well, and goes away if not.
+
+    Raises:
+        UsageError: the system refuses, e.g. because the disk is full.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    # safetensors reports a full disk with an exception of its own.
+    except Exception as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"cannot write {path}: {why}; what was there before is still there"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

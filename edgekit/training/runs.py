@@ -20,9 +20,15 @@ from edgekit.training.data.loading import Plan, training_batches, worker_count
 from edgekit.training.engine import Evaluate, Job, Outcome, make_accelerator, train
 from edgekit.training.evaluation import evaluate_network, figures
 from edgekit.training.neighbours import neighbour_figures
-from edgekit.training.networks import embedder, fresh, load_teacher, without_head
+from edgekit.training.networks import (
+    Renormalised,
+    embedder,
+    fresh,
+    load_teacher,
+    without_head,
+)
 from edgekit.training.recipe import DistillRecipe, Recipe
-from edgekit.training.run_folder import check_folder, prepare, write_corrupt
+from edgekit.training.run_folder import check_folder, prepare
 from edgekit.training.self_supervised import MoCo, Queue, Seed
 from edgekit.training.supervised import Supervised
 
@@ -57,8 +63,11 @@ def train_classifier(
     variant = get_variant(recipe.model)
     check_folder(out, resume=resume, force=force)
     splits = open_data(recipe.data)
-    if not splits.train.labels:
-        raise UsageError(f"data {recipe.data!r} has no classes: use edgekit distill")
+    if len(splits.train.labels) < 2:
+        raise UsageError(
+            f"data {recipe.data!r} has {len(splits.train.labels)} classes, and a classifier tells "
+            "two or more apart; edgekit distill needs none"
+        )
     accelerator = make_accelerator(recipe)
     network = _classifier(variant, recipe, len(splits.train.labels))
     rule = variant_preprocessing(variant, recipe.image_size)
@@ -83,7 +92,7 @@ def _classifier(variant: Variant, recipe: Recipe, classes: int) -> nn.Module:
         seed=recipe.seed,
         drop_head=recipe.drop_head,
     )
-    if created.weights.random and not recipe.drop_head:
+    if created.weights.why or (created.weights.random and not recipe.drop_head):
         raise CheckpointError(f"{created.weights.why or created.weights.note}.")
     return created.module
 
@@ -99,7 +108,7 @@ def distill(
     """Train a network without classes, by SEED or MoCo-v2; see `train_classifier`.
 
     Where the images have classes, they are used for k-NN figures of the features after each epoch,
-    and for nothing else.
+    and for nothing else: the epoch that is kept is the last.
     """
     recipe.check()
     variant = get_variant(recipe.model)
@@ -122,7 +131,9 @@ def distill(
 
 
 def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> tuple[nn.Module, nn.Module]:
-    teacher, width = embedder(load_teacher(recipe.teacher, recipe.teacher_model, recipe.image_size))
+    created = load_teacher(recipe.teacher, recipe.teacher_model, recipe.image_size)
+    embedding, width = embedder(created)
+    teacher = Renormalised(embedding, of=variant, to=created.variant)
     if recipe.embedding not in (0, width):
         raise UsageError(
             f"the teacher's embedding has {width} numbers and the student's is to have "
@@ -185,6 +196,7 @@ def _job(
     )
     # An embedding has no classes, whatever its images have.
     labels = () if isinstance(recipe, DistillRecipe) else source.labels
+    data = {"images": len(source), "labels": list(source.labels)}
     return Job(
         recipe,
         out,
@@ -196,6 +208,8 @@ def _job(
             network, variant.id, path, labels=labels, image_size=recipe.image_size
         ),
         progress=progress if accelerator.is_main_process else lambda _: None,
+        data=data,
+        choose=not isinstance(recipe, DistillRecipe),
     )
 
 
@@ -205,7 +219,4 @@ def _run(
     if accelerator.is_main_process:
         prepare(job.out, job.recipe, anew=anew)
     accelerator.wait_for_everyone()
-    outcome = train(objective, network, job, accelerator)
-    if accelerator.is_main_process:
-        write_corrupt(job.out, outcome.corrupt)
-    return outcome
+    return train(objective, network, job, accelerator)

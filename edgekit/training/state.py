@@ -8,11 +8,8 @@ the step and are not in it.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from torch import Tensor
 from edgekit.errors import CheckpointError, UsageError
 from edgekit.optional import require
 from edgekit.training.recipe import Recipe
+from edgekit.training.run_folder import replacing
 
 _FACTS = "edgekit.training"
 _VERSION = 1
@@ -38,6 +36,7 @@ class State:
         recipe: of the run.
         tensors: of the groups objective, average and optimizer, ``GROUP.key``.
         scale: of the gradients in fp16.
+        data: facts of the images.
     """
 
     step: int
@@ -45,6 +44,7 @@ class State:
     recipe: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     scale: float | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors of one group, by their own keys."""
@@ -88,6 +88,7 @@ def write_state(state: State, path: Path) -> None:
         "best": state.best,
         "scale": state.scale,
         "recipe": dict(state.recipe),
+        "data": dict(state.data),
     }
     # One memory may be under two names, and a file holds each once.
     tensors = {key: tensor.detach().cpu().clone() for key, tensor in state.tensors.items()}
@@ -95,26 +96,31 @@ def write_state(state: State, path: Path) -> None:
         save_file(tensors, temporary, metadata={_FACTS: json.dumps(facts)})
 
 
-def read_state(path: Path, recipe: Recipe) -> State:
+def read_state(path: Path, recipe: Recipe, data: Mapping[str, Any]) -> State:
     """The state of a run of the same recipe.
 
     Raises:
         CheckpointError: damaged, or no state.
-        UsageError: of another recipe.
+        UsageError: of another recipe, or of other images.
     """
     safetensors = require("safetensors", "reading the state of a run")
     try:
         with safetensors.safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {})[_FACTS])
+            if facts["version"] != _VERSION:
+                raise ValueError(f"it is of version {facts['version']}, this is {_VERSION}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         state = State(
-            int(facts["step"]), float(facts["best"]), dict(facts["recipe"]), tensors, facts["scale"]
+            int(facts["step"]),
+            float(facts["best"]),
+            dict(facts["recipe"]),
+            tensors,
+            facts["scale"],
+            dict(facts["data"]),
         )
     # safetensors' errors are of a compiled type that is no public class.
     except Exception as error:
         raise CheckpointError(f"{path} is not the state of a run: {error}") from error
-    if facts["version"] != _VERSION:
-        raise CheckpointError(f"{path} is of another edgekit: version {facts['version']}")
     wanted = asdict(recipe)
     differ = [name for name in wanted if wanted[name] != state.recipe.get(name, wanted[name])]
     differ = [name for name in differ if name not in _FREE]
@@ -124,37 +130,19 @@ def read_state(path: Path, recipe: Recipe) -> State:
             f"{path.parent} was trained with {name} {state.recipe[name]!r}, and now it is "
             f"{wanted[name]!r}: resume with the same recipe, or train into another folder"
         )
+    for name, value in data.items():
+        if state.data.get(name) != value:
+            raise UsageError(
+                f"{path.parent} was trained on other images, {name} "
+                f"{_short(state.data.get(name))} and now {_short(value)}: bring them back, or "
+                "train into another folder"
+            )
     return state
+
+
+def _short(value: object) -> str:
+    return str(value)[:60]
 
 
 # What does not change the weights.
 _FREE = frozenset({"workers", "save_minutes"})
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of ``path`` if all goes well, and goes away if not.
-
-    Raises:
-        UsageError: the system refuses, e.g. because the disk is full.
-    """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    # safetensors reports a full disk with an exception of its own.
-    except Exception as error:
-        why = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"cannot write {path}: {why}; what was there before is still there"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -62,7 +62,9 @@ def test_the_demo_types_commands_that_parse():
 
     assert demo.MODEL in VARIANTS
     assert set(demo.TARGETS) <= set(TARGETS)
-    assert demo.PHOTO.resolve() == ROOT / "examples" / "photo.jpg"
+    lines = [demo.train(), demo.profile(), ("report", "a.json", "-o", "r.html", "--force")]
     for target in demo.TARGETS:
-        line = ["export", demo.MODEL, "--target", target, "-o", str(demo.bundle(target)), "--force"]
-        assert _parser("export").parse_args(line).target == target
+        lines += [demo.export(target), demo.evaluate(target)]
+        assert _parser("export").parse_args(demo.export(target)).target == target
+    for verb, *rest in lines:
+        _parser(verb).parse_args([verb, *rest])

@@ -59,6 +59,7 @@ VENDORS = {
     "flatbuffers": {"export/tflite/schema.py", "export/tflite/emission.py"},
     "PIL": {"runtimes/preprocess.py", "training/augment.py"},
     "accelerate": {"training/engine.py"},
+    "datasets": {"training/data/huggingface.py"},
     "kornia": {"training/augment.py"},
     "sklearn": {"training/data/digits.py"},
     "tomli_w": {"training/recipe.py"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgekit.training.augment import OnBatch, get_augment
@@ -81,7 +82,7 @@ def _figures(network: nn.Module) -> Mapping[str, float]:
 
 
 def _save(network: nn.Module, path: Path) -> None:
-    torch.save(network.state_dict(), path)
+    save_file(network.state_dict(), path)
 
 
 def bits(network: nn.Module) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,111 @@ def test_one_file_under_two_classes_is_named(birds: Path) -> None:
     (birds / "wren" / "copy.png").write_bytes((birds / "auk" / "0.png").read_bytes())
     with pytest.raises(UsageError, match=r"auk/0.png and wren/copy.png are the same file under"):
         open_data(f"imagefolder:{birds}")
+
+
+def shard(path: Path, samples: list[tuple[str, int, str]]) -> None:
+    """Key, seed of the image and class of each sample."""
+    with tarfile.open(path, "w") as archive:
+        for key, seed, text in samples:
+            pixels = np.random.default_rng(seed).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+            stream = io.BytesIO()
+            Image.fromarray(pixels).save(stream, "png")
+            for suffix, data in (("png", stream.getvalue()), ("cls", text.encode())):
+                if data:
+                    entry = tarfile.TarInfo(f"{key}.{suffix}")
+                    entry.size = len(data)
+                    archive.addfile(entry, io.BytesIO(data))
+
+
+def test_tar_shards(tmp_path: Path) -> None:
+    for part, count in (("train-0", 30), ("train-1", 30), ("val-0", 10)):
+        shard(tmp_path / f"{part}.tar", [(f"{part}/{n}", n, str(n % 3)) for n in range(count)])
+    splits = open_data(f"shards:{tmp_path}")
+    assert (len(splits.train), len(splits.held_out)) == (60, 10)
+    assert splits.train.labels == ("class 0", "class 1", "class 2")
+    assert [splits.held_out.label(n) for n in range(4)] == [0, 1, 2, 0]
+    wanted = np.random.default_rng(4).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    assert np.array_equal(np.asarray(splits.train.read(34)), wanted)
+    assert splits.train.name(34) == "train-1.tar/train-1/4.png"
+    (tmp_path / "classes.txt").write_text("auk\nowl\nwren\n")
+    assert open_data(f"shards:{tmp_path}").train.labels == ("auk", "owl", "wren")
+    (tmp_path / "classes.txt").write_text("auk\nowl\n")
+    with pytest.raises(UsageError, match=r"class '2' is not in classes.txt"):
+        open_data(f"shards:{tmp_path}")
+
+
+def test_shards_of_one_part_hold_a_tenth_out(tmp_path: Path) -> None:
+    shard(tmp_path / "all.tar", [(f"{n}", n, "auk" if n % 2 else "wren") for n in range(60)])
+    splits = open_data(f"shards:{tmp_path}")
+    assert splits.train.labels == ("auk", "wren")
+    assert len(splits.train) + len(splits.held_out) == 60
+    assert splits == open_data(f"shards:{tmp_path}")
+
+
+def test_shards_that_hold_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no .tar files with images"):
+        open_data(f"shards:{tmp_path}")
+    (tmp_path / "a.tar").write_bytes(b"no tar" * 1000)
+    with pytest.raises(UsageError, match="is not a tar shard"):
+        open_data(f"shards:{tmp_path}")
+    shard(tmp_path / "a.tar", [("1", 1, "x"), ("2", 2, "")])
+    with pytest.raises(UsageError, match="2.png has no .cls beside it, and others have"):
+        open_data(f"shards:{tmp_path}")
+    shard(tmp_path / "a.tar", [("1", 1, "x")])
+    with pytest.raises(UsageError, match="too few to hold a tenth out"):
+        open_data(f"shards:{tmp_path}")
+
+
+def test_a_shard_that_lost_its_end_names_the_image(tmp_path: Path) -> None:
+    shard(tmp_path / "all.tar", [(f"{n}", n, "auk" if n % 2 else "wren") for n in range(60)])
+    source = open_data(f"shards:{tmp_path}").train
+    os.truncate(tmp_path / "all.tar", 2000)
+    with pytest.raises(InputError):
+        source.read(len(source) - 1)
+
+
+@pytest.mark.parametrize("saved", ["parquet", "disk"])
+def test_a_data_set_of_hugging_face(
+    saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    image(tmp_path / "one.png", 5)
+    data = (tmp_path / "one.png").read_bytes()
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["auk", "wren"])}
+    )
+    parts = {
+        name: datasets.Dataset.from_dict(
+            {"image": [{"bytes": data, "path": None}] * count, "label": [0, 1] * (count // 2)},
+            features=features,
+        )
+        for name, count in (("train", 8), ("test", 4))
+    }
+    if saved == "disk":
+        datasets.DatasetDict(parts).save_to_disk(tmp_path / "set")
+    else:
+        (tmp_path / "set").mkdir()
+        for name, part in parts.items():
+            part.to_parquet(tmp_path / "set" / f"{name}-0.parquet")
+    splits = open_data(f"hf:{tmp_path / 'set'}")
+    assert (len(splits.train), len(splits.held_out)) == (8, 4)
+    assert splits.train.labels == ("auk", "wren")
+    assert [splits.train.label(n) for n in range(3)] == [0, 1, 0]
+    wanted = np.asarray(Image.open(tmp_path / "one.png"))
+    assert np.array_equal(np.asarray(splits.train.read(2)), wanted)
+    assert splits.held_out.name(1) == "test row 1"
+
+
+def test_folders_without_a_data_set_of_hugging_face(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder .data sets are not downloaded"):
+        open_data(f"hf:{tmp_path / 'none'}")
+    with pytest.raises(UsageError, match=r"no \*.parquet or \*.arrow in it"):
+        open_data(f"hf:{tmp_path}")
+    (tmp_path / "train.parquet").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="cannot be read"):
+        open_data(f"hf:{tmp_path}")
 
 
 # ---- order -------------------------------------------------------------------------------------

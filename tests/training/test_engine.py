@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgekit.errors import CheckpointError, UsageError
 from edgekit.training import engine
 from edgekit.training.engine import Diverged
-from edgekit.training.run_folder import METRICS, STATE, check_folder
+from edgekit.training.run_folder import BEST, LAST, METRICS, STATE, check_folder
 from edgekit.training.state import read_state, write_state
 from tests.training.small import RECIPE, bits, run
 
@@ -25,16 +26,29 @@ STEPS = 2 * (1437 // 256)
 EVERY_STEP = replace(RECIPE, save_minutes=0.0)
 
 
+Whole = tuple[Path, dict[str, object]]
+
+
+def kept(out: Path) -> dict[str, object]:
+    """What a run leaves: averaged weights, that is, which nothing is trained with."""
+    return {
+        f"{name} {key}": value.numpy().tobytes()
+        for name in (BEST, LAST)
+        for key, value in load_file(out / name).items()
+    }
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole")
     network, outcome = run(out)
     assert (outcome.steps, outcome.interrupted) == (STEPS, False)
-    return out, bits(network)
+    assert kept(out)["last.safetensors head.weight"] != bits(network)["head.weight"]
+    return out, bits(network) | kept(out)
 
 
-def test_a_run_leaves_its_figures_and_its_weights(whole: tuple[Path, dict[str, object]]) -> None:
+def test_a_run_leaves_its_figures_and_its_weights(whole: Whole) -> None:
     out, _ = whole
     lines = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
     assert [(line["step"], line["epoch"]) for line in lines] == [(5, 1), (10, 2)]
@@ -43,13 +57,12 @@ def test_a_run_leaves_its_figures_and_its_weights(whole: tuple[Path, dict[str, o
     assert lines[1]["loss"] < lines[0]["loss"]
 
 
-def test_the_same_recipe_gives_the_same_bits(
-    whole: tuple[Path, dict[str, object]], tmp_path: Path
-) -> None:
+def test_the_same_recipe_gives_the_same_bits(whole: Whole, tmp_path: Path) -> None:
     torch.manual_seed(99)
     network, _ = run(tmp_path)
-    assert bits(network) == whole[1]
-    assert bits(run(tmp_path / "other", replace(RECIPE, seed=1))[0]) != whole[1]
+    assert bits(network) | kept(tmp_path) == whole[1]
+    other, _ = run(tmp_path / "other", replace(RECIPE, seed=1))
+    assert bits(other)["head.weight"] != whole[1]["head.weight"]
 
 
 class Killed(BaseException):
@@ -58,7 +71,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", range(1, STEPS))
 def test_stopped_at_any_step_and_resumed_gives_the_same_bits(
-    whole: tuple[Path, dict[str, object]], tmp_path: Path, step: int
+    whole: Whole, tmp_path: Path, step: int
 ) -> None:
     def stop(done: int) -> None:
         if done == step:
@@ -67,14 +80,12 @@ def test_stopped_at_any_step_and_resumed_gives_the_same_bits(
     with pytest.raises(Killed):
         run(tmp_path, EVERY_STEP, after_step=stop)
     network, outcome = run(tmp_path, EVERY_STEP)
-    assert bits(network) == whole[1]
+    assert bits(network) | kept(tmp_path) == whole[1]
     assert outcome.steps == STEPS
     assert len((tmp_path / METRICS).read_text().splitlines()) == 2
 
 
-def test_killed_by_the_system_and_resumed_gives_the_same_bits(
-    whole: tuple[Path, dict[str, object]], tmp_path: Path
-) -> None:
+def test_killed_by_the_system_and_resumed_gives_the_same_bits(whole: Whole, tmp_path: Path) -> None:
     """After the first epoch, in its second: the work since the last state is done again."""
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "tests.training.small", str(tmp_path)],
@@ -87,14 +98,14 @@ def test_killed_by_the_system_and_resumed_gives_the_same_bits(
             break
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    assert read_state(tmp_path / STATE, RECIPE).step == 5
-    assert bits(run(tmp_path)[0]) == whole[1]
+    assert read_state(tmp_path / STATE, RECIPE, {}).step == 5
+    assert bits(run(tmp_path)[0]) | kept(tmp_path) == whole[1]
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_saves_and_says_so(
-    whole: tuple[Path, dict[str, object]], tmp_path: Path, number: signal.Signals
+    whole: Whole, tmp_path: Path, number: signal.Signals
 ) -> None:
     def interrupt(done: int) -> None:
         if done == 3:
@@ -104,7 +115,7 @@ def test_an_interruption_saves_and_says_so(
     _, outcome = run(tmp_path, after_step=interrupt)
     assert (outcome.interrupted, outcome.steps) == (True, 4)
     assert signal.getsignal(number) == before
-    assert bits(run(tmp_path)[0]) == whole[1]
+    assert bits(run(tmp_path)[0]) | kept(tmp_path) == whole[1]
 
 
 class Poisoned(nn.Module):
@@ -121,7 +132,43 @@ class Poisoned(nn.Module):
 def test_a_loss_that_is_no_number_names_the_step_and_the_batch(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"step 6 \(epoch 1, batch 1, .* number \d+\) is nan"):
         run(tmp_path, wrap=Poisoned)
-    assert read_state(tmp_path / STATE, RECIPE).step == 5
+    assert read_state(tmp_path / STATE, RECIPE, {}).step == 5
+
+
+class Large(nn.Module):
+    """Has room for so many images."""
+
+    def __init__(self, network: nn.Module, room: int, error: RuntimeError) -> None:
+        super().__init__()
+        self.network, self.room, self.error = network, room, error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.room:
+            raise self.error
+        y: Tensor = self.network(x)
+        return y
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("room", "says"), [(70, "64 fits: use --batch-size 64, with --lr 0.0125"), (1, "not even two")]
+)
+def test_out_of_memory_says_what_would_fit(
+    tmp_path: Path, error: RuntimeError, room: int, says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        run(tmp_path, wrap=lambda network: Large(network, room, error))
+
+
+def test_other_errors_of_torch_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(tmp_path, wrap=lambda network: Large(network, 0, RuntimeError("shapes")))
 
 
 def test_progress_says_what_is_left(tmp_path: Path) -> None:
@@ -141,16 +188,51 @@ def test_another_recipe_does_not_go_on(tmp_path: Path, change: dict[str, float],
     run(tmp_path, replace(RECIPE, epochs=1, workers=3, save_minutes=1.0))
 
 
-def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "facts",
+    [None, {}, {"edgekit.training": "{"}, {"edgekit.training": "{}"}, {"edgekit.training": "[1]"},
+     {"edgekit.training": '{"version": 2}'}],
+)  # fmt: skip
+def test_a_damaged_state_is_refused(tmp_path: Path, facts: dict[str, str] | None) -> None:
     (tmp_path / STATE).write_bytes(b"nothing")
+    if facts is not None:
+        save_file({"a": torch.zeros(1)}, tmp_path / STATE, metadata=facts)
     with pytest.raises(CheckpointError, match=r"is not the state of a run"):
         run(tmp_path)
+
+
+def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    state = read_state(tmp_path / STATE, replace(RECIPE, epochs=1), {})
+    for change in ({"objective.more": torch.zeros(1)}, {"optimizer.x.y": torch.zeros(1)}):
+        write_state(replace(state, tensors={**state.tensors, **change}), tmp_path / STATE)
+        with pytest.raises(CheckpointError, match="is not of this run"):
+            run(tmp_path, replace(RECIPE, epochs=1))
+
+
+def test_other_images_do_not_go_on(tmp_path: Path) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    state = read_state(tmp_path / STATE, replace(RECIPE, epochs=1), {})
+    write_state(replace(state, data={"images": 7, "labels": ["a"]}), tmp_path / STATE)
+    with pytest.raises(UsageError, match="trained on other images, images 7 and now 8"):
+        read_state(tmp_path / STATE, replace(RECIPE, epochs=1), {"images": 8, "labels": ["a"]})
+    read_state(tmp_path / STATE, replace(RECIPE, epochs=1), {"images": 7, "labels": ["a"]})
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    def poison(network: nn.Module) -> nn.Module:
+        next(network.parameters()).register_hook(lambda grad: grad * float("nan"))
+        return network
+
+    with pytest.raises(Diverged, match="has values that are no numbers after step"):
+        run(tmp_path, EVERY_STEP, wrap=poison)
+    assert not (tmp_path / STATE).exists()
 
 
 def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, replace(RECIPE, epochs=1))
     before = (tmp_path / STATE).read_bytes()
-    state = read_state(tmp_path / STATE, replace(RECIPE, epochs=1))
+    state = read_state(tmp_path / STATE, replace(RECIPE, epochs=1), {})
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

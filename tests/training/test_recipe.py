@@ -55,10 +55,10 @@ def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
     [
         ({"optimizer": "adam"}, "unknown optimizer 'adam': did you mean adamw"),
         ({"on_corrupt": "ignore"}, "unknown on-corrupt 'ignore'"),
-        ({"lr": 0.0}, "lr is 0; 1e-12 to 10000 are possible"),
+        ({"lr": 0.0}, "lr is 0.0; 1e-12 to 10000 are possible"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"batch_size": 1}, "batch_size is 1; 2 to"),
-        ({"ema": 1.0}, "ema is 1;"),
+        ({"ema": 1.0}, "ema is 1.0;"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

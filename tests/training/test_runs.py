@@ -9,12 +9,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from edgekit.bundle import open_bundle
 from edgekit.cli import main
 from edgekit.errors import UsageError
 from edgekit.models.checkpoint import read_recorded
+from edgekit.training.data import open_data
+from edgekit.training.engine import Outcome
 from edgekit.training.recipe import DistillRecipe, Recipe, read_recipe
 from edgekit.training.runs import distill
 
@@ -56,6 +62,42 @@ def test_a_run_is_neither_overwritten_nor_begun_again(
     assert "--resume goes on with it, --force starts anew" in capsys.readouterr().err
     assert main(["train", "--resume", "-q", "-o", str(trained)]) == 0  # it is at its end
     assert (trained / "last.safetensors").read_bytes() == before
+
+
+def test_a_refused_resume_changes_nothing(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "recipe.toml").read_bytes()
+    assert main(["train", "--resume", "-q", "-o", str(trained), "--lr", "0.3"]) == 2
+    assert "was trained with lr 0.1, and now it is 0.3" in capsys.readouterr().err
+    assert (trained / "recipe.toml").read_bytes() == before
+    assert main(["train", "--resume", "-q", "-o", str(trained), "--workers", "1"]) == 0
+
+
+def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "-o", str(tmp_path / "none")]) == 2
+    assert f"no run in {tmp_path / 'none'} to resume" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_ends_the_line_that_it_stands_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = Outcome(3, None, interrupted=True)
+    monkeypatch.setattr("edgekit.training.runs.train_classifier", lambda *_, **__: stopped)
+    assert main([*TRAIN, "-o", str(tmp_path / "run")]) == 130
+    assert "stopped after 3 steps, all of them saved" in capsys.readouterr().out
+
+
+def test_classes_of_other_names_are_not_evaluated(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(40):
+        path = tmp_path / "set" / f"kind-{number % 10}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 9, 3), number, np.uint8)).save(path)
+    data = f"imagefolder:{tmp_path / 'set'}"
+    assert main(["evaluate", str(trained), "--data", data]) == 2
+    assert "class 0 of best.safetensors is '0', and of the data 'kind-0'" in capsys.readouterr().err
 
 
 def test_what_was_trained_is_exported_and_evaluated(
@@ -105,13 +147,12 @@ def test_what_cannot_be_is_one_line(
     assert os.listdir(tmp_path) == []
 
 
-def test_two_processes_are_one_run(tmp_path: Path) -> None:
-    """Really distributed: gloo between them, one of them writes and speaks."""
+def in_two_processes(*line: str) -> str:
+    """Really distributed: gloo between them, one of them writes and speaks; what is printed."""
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--main_process_port", "0", "-m", "edgekit", *TRAIN, "--epochs", "1",
-        "-o", str(tmp_path / "run"),
+        "--main_process_port", "0", "-m", "edgekit", *line,
     ]  # fmt: skip
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -119,8 +160,23 @@ def test_two_processes_are_one_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "on cpu" in done.stderr and "2 processes" in done.stderr
-    assert done.stdout.count("best top-1:") == 1
-    assert read_recorded(tmp_path / "run" / "best.safetensors").variant == "micronet-m0"
+    return done.stdout
+
+
+def test_two_processes_are_one_run(trained: Path, tmp_path: Path) -> None:
+    """Each takes half of a batch, and the embeddings in the queue are those of both."""
+    run = tmp_path / "run"
+    line = [
+        "distill", "micronet-m0", "--teacher", str(trained / "best.safetensors"),
+        "--data", "digits", "--imgsz", "32", "--epochs", "1", "--queue", "512", "-o", str(run),
+    ]  # fmt: skip
+    assert in_two_processes(*line).count("1-NN of the last epoch") == 1
+    assert read_recorded(run / "best.safetensors").variant == "micronet-m0"
+    state = load_file(run / "state.safetensors")
+    # Five steps of 256 keys of both in a queue of 512; those of one alone would end at 128.
+    assert int(state["objective.queue.position"]) == 5 * 256 % 512
+    queue = state["objective.queue.embeddings"]
+    assert not torch.equal(queue[:128], queue[128:256])
 
 
 # ---- without classes ---------------------------------------------------------------------------
@@ -154,6 +210,8 @@ def test_distillation_resumes_to_the_same_bits(method: str, trained: Path, tmp_p
     distill(recipe, tmp_path / "cut", resume=True)
     weights = [(tmp_path / run / "last.safetensors").read_bytes() for run in ("whole", "cut")]
     assert weights[0] == weights[1]
+    assert weights[0] == (tmp_path / "whole" / "best.safetensors").read_bytes()
+    assert outcome.best is None, "classes choose nothing"
 
 
 def test_a_student_is_evaluated_by_its_features_and_exported_as_an_embedding(
@@ -211,3 +269,30 @@ def test_a_teacher_of_another_width_than_asked_for(trained: Path, tmp_path: Path
     ):
         distill(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("on_corrupt", ["skip", "fail"])
+def test_an_image_that_cannot_be_read_is_listed_or_fatal(
+    on_corrupt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(path)
+    source = open_data(f"imagefolder:{tmp_path / 'set'}").train
+    bad = source.name(3)
+    (tmp_path / "set" / bad).write_bytes(b"nothing")
+    out = tmp_path / "run"
+    line = [
+        "train", "micronet-m0", "--data", f"imagefolder:{tmp_path / 'set'}", "--imgsz", "32",
+        "--epochs", "3", "--batch-size", str(len(source) // 2), "--workers", "0",
+        "--on-corrupt", on_corrupt, "-o", str(out),
+    ]  # fmt: skip
+    assert main(line) == (0 if on_corrupt == "skip" else 1)
+    printed = capsys.readouterr().err
+    if on_corrupt == "skip":
+        assert f"1 images could not be read: {out / 'corrupt.txt'}" in printed
+        assert (out / "corrupt.txt").read_text().startswith(f"{bad}: ")
+    else:
+        assert f"error: {bad}: " in printed and "--on-corrupt skip trains without it" in printed

@@ -12,6 +12,8 @@ from pathlib import Path
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.training.data.digits import open_digits
 from edgekit.training.data.folder import open_folder
+from edgekit.training.data.huggingface import open_huggingface
+from edgekit.training.data.shards import open_shards
 from edgekit.training.data.source import ImageSource, Splits
 
 __all__ = ["KINDS", "ImageSource", "Splits", "open_data"]
@@ -23,13 +25,21 @@ def _digits(place: str) -> Splits:
     return open_digits()
 
 
-def _folder(place: str) -> Splits:
-    if not place:
-        raise UsageError("data 'imagefolder' needs its folder: imagefolder:ROOT")
-    return open_folder(Path(place))
+def _below(kind: str, read: Callable[[Path], Splits]) -> Callable[[str], Splits]:
+    def opened(place: str) -> Splits:
+        if not place:
+            raise UsageError(f"data {kind!r} needs its folder: {kind}:FOLDER")
+        return read(Path(place))
+
+    return opened
 
 
-KINDS: dict[str, Callable[[str], Splits]] = {"digits": _digits, "imagefolder": _folder}
+KINDS: dict[str, Callable[[str], Splits]] = {
+    "digits": _digits,
+    "imagefolder": _below("imagefolder", open_folder),
+    "shards": _below("shards", open_shards),
+    "hf": _below("hf", open_huggingface),
+}
 
 
 def open_data(spec: str) -> Splits:

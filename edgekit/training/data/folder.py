@@ -4,8 +4,7 @@
     ROOT/CLASS/*.jpg                                 a tenth is held out, by a hash of the path
     ROOT/*.jpg                                       no classes: for training without labels
 
-Links are not followed out of ROOT, hidden files are not seen, and classes are in the order of
-their names.
+Hidden files are not seen, and classes are in the order of their names.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ from typing import TYPE_CHECKING
 from edgekit.errors import UsageError
 from edgekit.runtimes.preprocess import load_image
 from edgekit.training.data.source import Splits
+from edgekit.training.data.split import HELD_OUT, TRAIN, is_held_out
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
-_TRAIN, _HELD_OUT = ("train", "training"), ("val", "valid", "validation", "test")
-_A_TENTH = 256 // 10
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,12 @@ def open_folder(root: Path) -> Splits:
     """
     if not root.is_dir():
         raise UsageError(f"imagefolder:{root}: no such folder")
-    train, held_out = _named(root, _TRAIN), _named(root, _HELD_OUT)
+    train, held_out = _named(root, TRAIN), _named(root, HELD_OUT)
     if train is not None and held_out is not None:
         return _as_split(root, train, held_out)
-    return _split_here(_scan(root, root))
+    if held_out is not None and len([e for e in os.scandir(root) if _is_class(e)]) == 1:
+        raise UsageError(f"imagefolder:{root}: {held_out} is there, and no train beside it")
+    return _split_here(_scan(root, root if train is None else root / train))
 
 
 def _named(root: Path, names: Sequence[str]) -> str | None:
@@ -84,11 +84,16 @@ def _as_split(root: Path, train: str, held_out: str) -> Splits:
             f"imagefolder:{root}: {train} and {held_out} have different classes: "
             f"{', '.join(only[:4])}{' ...' if len(only) > 4 else ''} only in one of them"
         )
+    both = [
+        *zip(first.files, first.classes, strict=True),
+        *zip(second.files, second.classes, strict=True),
+    ]
+    _refuse_two_labels(root, both, first.labels)
     return Splits(first, second)
 
 
 def _split_here(whole: Folder) -> Splits:
-    held = [hashlib.sha256(name.encode()).digest()[0] < _A_TENTH for name in whole.files]
+    held = [is_held_out(name) for name in whole.files]
     train, held_out = (
         Folder(
             whole.root,

@@ -1,0 +1,154 @@
+"""Data sets of Hugging Face's library that are on this machine: nothing is downloaded.
+
+    hf:FOLDER    FOLDER/*.parquet or *.arrow, by part as their names begin (train-*, test-* ...), or
+                 what ``save_to_disk`` wrote
+
+The image is the first column of images or of bytes, the class the column ``label`` or the only one
+of class labels. Images are decoded here, as everywhere in edgekit.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.errors import InputError, UsageError
+from edgekit.optional import require
+from edgekit.runtimes.preprocess import load_image
+from edgekit.training.data.source import Splits
+from edgekit.training.data.split import HELD_OUT, TRAIN, first_of, is_held_out
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_KINDS = ("parquet", "arrow")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one part of a data set."""
+
+    table: Any
+    indices: tuple[int, ...]
+    image: str  # the column
+    classes: tuple[int, ...]
+    labels: tuple[str, ...]
+    part: str
+    in_memory: bool = False
+    augment: str = "photos"
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.indices)
+
+    def read(self, index: int) -> Image.Image:
+        """Decode the bytes of its row."""
+        cell = self.table[self.indices[index]][self.image]
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(data, bytes):
+            raise InputError(f"{self.name(index)} has no bytes of an image in {self.image!r}")
+        return load_image(data)
+
+    def label(self, index: int) -> int:
+        """Its class, -1 without classes."""
+        return self.classes[index]
+
+    def name(self, index: int) -> str:
+        """Part and row."""
+        return f"{self.part} row {self.indices[index]}"
+
+
+def open_huggingface(folder: Path) -> Splits:
+    """The data set in ``folder``.
+
+    Raises:
+        UsageError: no such folder, no data set, or no column of images.
+        MissingDependencyError: the library is not installed.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"hf:{folder}: no such folder (data sets are not downloaded)")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    datasets = require("datasets", "reading a data set of Hugging Face")
+    parts = _parts(datasets, folder)
+    train, held_out = first_of(TRAIN, parts), first_of(HELD_OUT, parts)
+    if train is not None and held_out is not None:
+        return Splits(*(_rows(datasets, parts[name], name, None) for name in (train, held_out)))
+    name = train or next(iter(parts))
+    return Splits(*(_rows(datasets, parts[name], name, out) for out in (False, True)))
+
+
+def _parts(datasets: Any, folder: Path) -> dict[str, Any]:
+    """Tables by the name of their part."""
+    try:
+        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+            found = datasets.load_from_disk(str(folder))
+            return dict(found) if isinstance(found, dict) else {"train": found}
+        for kind in _KINDS:
+            files = sorted(str(file) for file in folder.rglob(f"*.{kind}"))
+            if files:
+                return dict(datasets.load_dataset(kind, data_files=_by_part(files)))
+    # The library raises dozens of types of its own and of pyarrow's.
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise UsageError(f"hf:{folder} cannot be read: {first}") from error
+    raise UsageError(f"hf:{folder}: no {' or '.join(f'*.{kind}' for kind in _KINDS)} in it")
+
+
+def _by_part(files: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for file in files:
+        stem = Path(file).stem
+        part = next((name for name in (*TRAIN, *HELD_OUT) if stem.startswith(name)), "train")
+        found.setdefault(part, []).append(file)
+    return found
+
+
+def _rows(datasets: Any, table: Any, part: str, held_out: bool | None) -> Rows:
+    image, label = _columns(datasets, table)
+    if isinstance(table.features[image], datasets.Image):
+        table = table.cast_column(image, datasets.Image(decode=False))
+    labels, classes = _classes(datasets, table, label)
+    chosen = [
+        row
+        for row in range(len(table))
+        if held_out is None or is_held_out(f"{part}/{row}") == held_out
+    ]
+    if not chosen:
+        raise UsageError(f"{part} has {len(table)} rows: too few to hold a tenth out")
+    return Rows(
+        table,
+        tuple(chosen),
+        image,
+        tuple(classes[row] for row in chosen) if classes else (-1,) * len(chosen),
+        labels,
+        part,
+    )
+
+
+def _columns(datasets: Any, table: Any) -> tuple[str, str]:
+    """Of the image, and of the class or ""."""
+    features = table.features
+    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    images += [name for name, kind in features.items() if getattr(kind, "dtype", "") == "binary"]
+    if not images:
+        raise UsageError(f"no column of images among {', '.join(features)}")
+    named = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    label = "label" if "label" in features else (named[0] if len(named) == 1 else "")
+    return images[0], label
+
+
+def _classes(datasets: Any, table: Any, label: str) -> tuple[tuple[str, ...], list[int]]:
+    if not label:
+        return (), []
+    values = table[label][:]
+    kind = table.features[label]
+    if isinstance(kind, datasets.ClassLabel):
+        return tuple(kind.names), [int(value) for value in values]
+    if all(isinstance(value, int) and 0 <= value < 100_000 for value in values):
+        return tuple(f"class {n}" for n in range(max(values) + 1)), list(values)
+    names = sorted({str(value) for value in values})
+    numbers = {name: number for number, name in enumerate(names)}
+    return tuple(names), [numbers[str(value)] for value in values]
