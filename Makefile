@@ -1,5 +1,5 @@
 # make demo    everything end to end from a fresh machine: trained, exported, evaluated, measured
-# make test    everything that must hold before a change lands
+# make test    lint, types and tests; .ci/run has all that must hold before a change lands
 # make test-zoo  exports the networks that make test, with one or two a family, does not
 # make test-arm  the same on an emulated AArch64 board, where root, QEMU and a network allow it
 # make bench   the measured figures of README.md and docs

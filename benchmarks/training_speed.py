@@ -99,7 +99,7 @@ def _engine(model: str) -> float:
     """Seconds of the same steps in our engine, from the first batch asked for to the last done."""
     recipe, batches, times = _recipe(model), _batches(), []
 
-    def handed_out(first: int, last: int) -> Iterator[Batch]:
+    def handed_out(*, first: int, last: int) -> Iterator[Batch]:
         times.append(time.perf_counter())
         yield from batches[first:last]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.cli.arguments import path, positive
 from edgekit.cli.console import Console
+from edgekit.cli.recipes import check_trainer
 from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Evaluate, then print one row a runtime, or one a way to use the features."""
+    check_trainer("evaluate")
     from edgekit.training.run_folder import BEST
 
     if (arguments.source / BEST).is_file():

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit import optional
 from edgekit.cli.arguments import path, positive
 from edgekit.cli.console import Console
-from edgekit.errors import UsageError
+from edgekit.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from edgekit.training.engine import Outcome
@@ -54,6 +55,14 @@ def add_run_arguments(parser: argparse.ArgumentParser, values: Values) -> None:
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
 
 
+def check_trainer(verb: str) -> None:
+    """Answer with the pip line where this is a board, before an import fails."""
+    for package in ("torch", "safetensors"):
+        if not optional.is_installed(package):
+            remedy = optional.pip_line("train")
+            raise MissingDependencyError(f"edgekit {verb}", package, remedy)
+
+
 def make_recipe(
     arguments: argparse.Namespace, kind: type[Recipe], values: Values
 ) -> tuple[Recipe, Path]:
@@ -62,6 +71,7 @@ def make_recipe(
     Raises:
         UsageError: no model or no data, or nothing to resume.
     """
+    check_trainer(arguments.command)
     from edgekit.models.zoo import get_variant
     from edgekit.training.recipe import read_recipe
     from edgekit.training.run_folder import RECIPE

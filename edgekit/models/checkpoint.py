@@ -17,10 +17,8 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
-import os
 import re
 import stat
-import tempfile
 import textwrap
 import warnings
 import zipfile
@@ -48,6 +46,7 @@ from edgekit.models.fitting import (
     variant_shapes,
 )
 from edgekit.models.naming import COUNTER, Shapes
+from edgekit.models.whole_file import replacing
 from edgekit.models.zoo import get_variant
 from edgekit.optional import require
 
@@ -191,7 +190,7 @@ def save_checkpoint(
         what = problems(found.missing, found.left_over, found.differ) or "another head"
         raise CheckpointError(f"what is to be saved is no {variant_id}: {what}.")
     save_file = require("safetensors.torch", "writing .safetensors").save_file
-    with _readable(path, "write"), _replacing(path) as temporary:
+    with _readable(path, "write"), replacing(path) as temporary:
         save_file(state, temporary, metadata=_facts(variant_id, labels, image_size))
 
 
@@ -206,19 +205,6 @@ def _facts(variant_id: str, labels: Sequence[str], image_size: int | None) -> di
     except (BundleError, ValueError) as error:
         raise CheckpointError(f"what is to be saved cannot be: {error}.") from error
     return {_FACTS: json.dumps(facts)}
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes ``path`` if all goes well, and goes away if not."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_file(path: Path) -> None:

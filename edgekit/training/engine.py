@@ -12,10 +12,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,13 @@ from edgekit.training.state import (
 # (network, epoch) -> the figures of that epoch; the first of them decides which is best
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 Save = Callable[[nn.Module, Path], None]
-Batches = Callable[[int, int], Iterator[Batch]]
+
+
+class Batches(Protocol):
+    """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
+
+    def __call__(self, *, first: int, last: int) -> Iterator[Batch]:
+        """From wherever a run is."""
 
 
 @dataclass(frozen=True)
@@ -215,8 +221,8 @@ class _Run:
         per_epoch = self.job.plan.steps
         metrics = Metrics(self.job.out, self.accelerator.is_main_process, self.step)
         saved = time.monotonic()
-        with _exact(self.recipe.deterministic), _interruptible() as interrupted, metrics:
-            batches = self.job.batches(self.step, self.steps)
+        with _exact(self.recipe.deterministic), _interruptible() as interrupted, closing(metrics):
+            batches = self.job.batches(first=self.step, last=self.steps)
             clock = _Clock()
             for batch in batches:
                 self._check_readable(batch)

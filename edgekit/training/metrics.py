@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from edgekit.optional import is_installed, require
@@ -33,15 +32,8 @@ class Metrics:
             writer = require("torch.utils.tensorboard", "TensorBoard's events").SummaryWriter
             self._board = writer(str(out / EVENTS), purge_step=step + 1 if step else None)
 
-    def __enter__(self) -> Metrics:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Nothing is written after this."""
         if self._board is not None:
             self._board.close()
 

@@ -117,7 +117,7 @@ def _fit(probe: _Probe, recipe: Recipe, splits: Splits, variant: Variant) -> Non
             recipe,
             Path(folder),
             plan,
-            batches=lambda first, last: batches(first=first, last=last),
+            batches=batches,
             on_batch=OnBatch(row, variant.mean, variant.std),
             evaluate=lambda _: {},
             save=lambda _network, _path: None,

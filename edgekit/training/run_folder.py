@@ -10,14 +10,13 @@ OUT/corrupt.txt         images that could not be read, if there were any
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgekit.errors import UsageError
+from edgekit.models.whole_file import replacing
 from edgekit.training.recipe import Recipe, write_recipe
 
 RECIPE, STATE, METRICS, CORRUPT = (
@@ -53,7 +52,7 @@ def prepare(out: Path, recipe: Recipe, *, anew: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         # A run that goes on keeps the recipe that it began with.
         if not (out / RECIPE).exists():
-            with replacing(out / RECIPE) as temporary:
+            with written(out / RECIPE) as temporary:
                 write_recipe(recipe, temporary)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
@@ -76,29 +75,18 @@ def write_corrupt(out: Path, lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of ``path`` if all goes well, and goes away if not.
+def written(path: Path) -> Iterator[Path]:
+    """As `replacing`, with one line that says what is left where it fails.
 
     Raises:
         UsageError: the system refuses, e.g. because the disk is full.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            yield temporary
     # safetensors reports a full disk with an exception of its own.
     except Exception as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
             f"cannot write {path}: {why}; what was there before is still there"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

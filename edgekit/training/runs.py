@@ -201,7 +201,7 @@ def _job(
         recipe,
         out,
         plan,
-        batches=lambda first, last: batches(first=first, last=last),
+        batches=batches,
         on_batch=OnBatch(row, variant.mean, variant.std),
         evaluate=evaluate,
         save=lambda network, path: save_checkpoint(

@@ -19,7 +19,7 @@ from torch import Tensor
 from edgekit.errors import CheckpointError, UsageError
 from edgekit.optional import require
 from edgekit.training.recipe import Recipe
-from edgekit.training.run_folder import replacing
+from edgekit.training.run_folder import written
 
 _FACTS = "edgekit.training"
 _VERSION = 1
@@ -92,7 +92,7 @@ def write_state(state: State, path: Path) -> None:
     }
     # One memory may be under two names, and a file holds each once.
     tensors = {key: tensor.detach().cpu().clone() for key, tensor in state.tensors.items()}
-    with replacing(path) as temporary:
+    with written(path) as temporary:
         save_file(tensors, temporary, metadata={_FACTS: json.dumps(facts)})
 
 

@@ -122,6 +122,10 @@ def test_the_wheel_works_where_nothing_else_is_installed(wheel, tmp_path):
     refused = edgekit("export", "micronet-m1", "--target", "x86")
     assert refused.returncode == 7
     assert 'pip install "torch==2.13.0" "edgekit[export]"' in refused.stderr
+    for verb in ("train", "distill", "evaluate"):
+        refused = edgekit(verb, "micronet-m0", "--data", "digits")
+        assert refused.returncode == 7
+        assert 'pip install "torch==2.13.0" "edgekit[train]"' in refused.stderr
 
 
 def test_the_signposts_lead_into_the_package(clean_copy):

@@ -57,7 +57,7 @@ def run(
     row = get_augment("glyphs")
     network = wrap(Small())
 
-    def batches(first: int, last: int) -> Iterator[Batch]:
+    def batches(*, first: int, last: int) -> Iterator[Batch]:
         found = training_batches(source, plan, row, SIZE, first=first, last=last, workers=0)
         for step, batch in enumerate(found, first):
             after_step(step)
