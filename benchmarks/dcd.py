@@ -38,6 +38,7 @@ RUNTIMES = {"onnxruntime": "x86", "openvino": "x86", "litert": "arm"}  # and who
 MODELS = (
     *(f"dcd-mobilenetv2-x{width}" for width in ("0.35", "0.5", "0.75", "1.0")),
     "dcd-resnet18",
+    "dcd-resnet50",
 )
 SAME = 1e-4  # relative difference of the outputs of plain and ours
 THRESHOLDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
