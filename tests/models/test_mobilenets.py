@@ -31,6 +31,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], str]] = {
     "mobilenet_v3_small": (V3, "small"),
     "mobilenet_v3_large": (V3, "large"),
 }
+NARROW = {"small-x0.35": 0.35, "small-x0.5": 0.5}
 ENTRIES = {"mobilenet_v2": 314, "mobilenet_v3_small": 244, "mobilenet_v3_large": 312}
 # At 64 each convolution with stride 2 sees an even map, at 43 an odd, even, odd, even, odd one.
 SIZES = (64, 43)
@@ -42,7 +43,23 @@ SIZES = (64, 43)
 
 def test_all_specs_are_covered() -> None:
     assert list(WIDTHS) == ["x0.35", "x0.5", "x0.75", "x1.0"]
-    assert list(SPECS) == list(FUNCTIONS)
+    assert [config for config in SPECS if config not in NARROW] == list(FUNCTIONS)
+
+
+@pytest.mark.parametrize("config", NARROW)
+def test_narrow_v3_scales_every_width_but_the_hidden_one(config: str) -> None:
+    narrow, whole, times = SPECS[config], SPECS["small-timm"], NARROW[config]
+    assert narrow.head_width == whole.head_width == 1024
+    assert narrow.flavour == whole.flavour
+    for row, wide in zip(narrow.rows, whole.rows, strict=True):
+        for got, of in ((row.expanded, wide.expanded), (row.width_out, wide.width_out)):
+            assert got % 8 == 0
+            assert 0.9 * times * of <= got <= max(8, times * of + 4)
+        assert (row.kernel, row.stride, row.gated) == (wide.kernel, wide.stride, wide.gated)
+
+
+def test_narrow_v3_costs_what_was_published_at_035() -> None:
+    assert round(get_variant("mobilenetv3-small-x0.35").macs / 1e6) == 12
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -64,7 +81,7 @@ def test_narrower_networks_have_the_same_keys(config: str) -> None:
 
 
 def test_flavours_differ_in_no_shape() -> None:
-    for config in SPECS:
+    for config in FUNCTIONS:
         size = config.partition("-")[0]
         network = backbones.unfilled(V3, config)
         assert backbones.entries(network) == backbones.official_entries(f"mobilenet_v3_{size}")

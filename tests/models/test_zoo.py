@@ -36,7 +36,7 @@ IDS = {
     ),
     "mobilenetv2": tuple(f"mobilenetv2-{width}" for width in WIDTHS),
     "mobilenetv3": (
-        *(f"mobilenetv3-small{flavour}" for flavour in ("", "-timm", "-tf")),
+        *(f"mobilenetv3-small{flavour}" for flavour in ("", "-timm", "-tf", "-x0.35", "-x0.5")),
         *(f"mobilenetv3-large{flavour}" for flavour in ("", "-timm", "-tf", "-seed")),
     ),
     "efficientnet": tuple(
@@ -47,7 +47,7 @@ IDS = {
 
 
 def test_the_table_has_all_its_rows_by_family() -> None:
-    assert len(VARIANTS) == 43
+    assert len(VARIANTS) == 45
     assert tuple(VARIANTS) == tuple(model_id for ids in IDS.values() for model_id in ids)
     for family, ids in IDS.items():
         assert {VARIANTS[model_id].family for model_id in ids} == {family}
@@ -255,8 +255,9 @@ def test_flavours_are_named(variant: Variant) -> None:
         assert variant.flavour == ""
     else:
         suffix = variant.id.rpartition("-")[2]
-        known = ("timm", "tf", "seed")
-        assert variant.flavour == (suffix if suffix in known else "torchvision")
+        named = suffix if suffix in ("timm", "tf", "seed") else "torchvision"
+        narrow = variant.id in ("mobilenetv3-small-x0.35", "mobilenetv3-small-x0.5")
+        assert variant.flavour == ("timm" if narrow else named)
 
 
 @EVERY_ROW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekit.models.rows.released import (
     INCEPTION,
+    MICRONET_PEERS,
     SEED_EMBEDDING,
     SEED_README,
     SLIM,
@@ -119,14 +120,15 @@ def _v3(
     size: str, flavour: str, counts: tuple[int, int, int], release: Release, *notes: str
 ) -> Variant:
     """A row of ``flavour``; ``counts`` are parameters, MACs and element-wise multiplies."""
-    config = size if flavour == "torchvision" else f"{size}-{flavour}"
+    name, _, width = size.partition("-x")
+    config = size if flavour == "torchvision" or width else f"{size}-{flavour}"
     params, macs, multiplies = counts
     embeds = flavour == "seed"
     return Variant(
         id=f"mobilenetv3-{config}",
         family="mobilenetv3",
         task="embedding" if embeds else "classification",
-        title=f"MobileNetV3-{size} (ICCV 2019)",
+        title=f"MobileNetV3-{name}{f', {width} times as wide' * bool(width)} (ICCV 2019)",
         build="edgekit.models.mobilenetv3:build_mobilenetv3",
         config=config,
         num_classes=128 if embeds else 1000,
@@ -146,6 +148,18 @@ def _v3(
 _SMALL = (2_542_856, 56_510_400, 285_376)
 _LARGE = (5_483_032, 216_589_760, 597_408)
 _LARGE_PROJECTING = (6_005_680, 217_112_000, 597_408)
+
+
+def _narrow(top1: str, macs: str) -> Release:
+    published = (("top-1", f"{top1} %"), ("MACs", f"{macs} M"))
+    return unreleased(*(Published(what, value, MICRONET_PEERS) for what, value in published))
+
+
+_NARROW = (
+    "All widths are scaled but that of the classifier's hidden layer. At 0.35 the MACs are those "
+    "published; at 0.5 they are fewer, so the published network is another.",
+    "edgekit knows no file of weights that fits: train it.",
+)
 
 _V3 = (
     _v3(
@@ -173,6 +187,14 @@ _V3 = (
             Published("top-1 of its authors", "67.5 %", SLIM),
         ),
         _SMALLER,
+    ),
+    _v3(
+        "small-x0.35", "timm", (1_359_360, 12_051_160, 107_800),
+        _narrow("49.8", "12"), *_NARROW,
+    ),
+    _v3(
+        "small-x0.5", "timm", (1_577_232, 19_630_192, 143_472),
+        _narrow("58.0", "21"), *_NARROW,
     ),
     _v3(
         "large", "torchvision", _LARGE,

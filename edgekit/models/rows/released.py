@@ -14,6 +14,7 @@ from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD, Published, Weigh
 INCEPTION = (0.5, 0.5, 0.5)  # mean and std alike, of what Google trained on -1..1
 
 SLIM = "README of research/slim/nets/mobilenet in github.com/tensorflow/models, of TensorFlow's own"
+MICRONET_PEERS = "introduction of MicroNet (arXiv 2108.05894), of its authors' own"
 _TIMM = "github.com/huggingface/pytorch-image-models"
 TIMM_RESULTS = f"results/results-imagenet.csv of {_TIMM}"
 _TIMM_COUNTS = f"results/benchmark-infer-fp32-nchw-pt240-cpu-i7_12700h-dynamo.csv of {_TIMM}"
