@@ -41,6 +41,13 @@ class Drawn:
     families: tuple[int, int]
     images: tuple[int, int]
 
+    def __str__(self) -> str:
+        """For the head of a table."""
+        return (
+            f"{self.images[0]} images of letters in {self.families[0]} font families, held out "
+            f"{self.images[1]} in {self.families[1]}"
+        )
+
 
 def draw_glyphs(root: Path, size: int, *, train: int, val: int, seed: int = 0) -> Drawn:
     """Draw ``train`` and ``val`` images of every glyph into ``root``.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.glyphs import GLYPHS, draw_glyphs
-from edgekit.profiling.counts import count_zoo
+from edgekit.export.counting import count_zoo
 from edgekit.training.recipe import Recipe
 from edgekit.training.runs import train_classifier
 
@@ -37,9 +37,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         drawn = draw_glyphs(Path(folder) / "glyphs", arguments.size, train=TRAIN, val=VAL)
         print(
-            f"{drawn.images[0]} images of {drawn.families[0]} font families, held out "
-            f"{drawn.images[1]} of {drawn.families[1]}; {arguments.size} pixels, {arguments.epochs} "
-            f"epochs, batches of 64, learning rate {arguments.lr:g}\n"
+            f"{drawn}; {arguments.size} pixels, {arguments.epochs} epochs, batches of 64, "
+            f"learning rate {arguments.lr:g}\n"
         )
         print("| model | MAdds | top-1: mean (least to most) | each seed |\n|-|-|-|-|")
         for model in arguments.pairs.replace(":", ",").split(","):
