@@ -47,7 +47,7 @@ def main() -> None:
                 for seed in range(arguments.seeds)
             ]
             counted = count_zoo(model, num_classes=len(GLYPHS), image_size=arguments.size)
-            print(_row(model, counted.madds, found), flush=True)
+            print(_row(model, counted.counts.madds, found), flush=True)
 
 
 def _train(model: str, root: Path, out: Path, seed: int, arguments: argparse.Namespace) -> float:
