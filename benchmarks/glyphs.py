@@ -3,8 +3,8 @@
     ROOT/train/A/*.png    in three quarters of the font families
     ROOT/val/A/*.png      in the others, which no network has seen
 
-Each glyph is turned, stretched, moved and coloured, on a patterned ground with noise; what is drawn
-depends on the seed and on the fonts that are found.
+Each glyph is turned, stretched, moved and, if not plain, coloured, on a patterned ground with
+noise; what is drawn depends on the seed and on the fonts that are found.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Drawn:
         )
 
 
-def draw_glyphs(root: Path, size: int, *, train: int, val: int, seed: int = 0) -> Drawn:
+def draw_glyphs(
+    root: Path, size: int, *, train: int, val: int, plain: bool = False, seed: int = 0
+) -> Drawn:
     """Draw ``train`` and ``val`` images of every glyph into ``root``.
 
     Args:
@@ -57,6 +59,8 @@ def draw_glyphs(root: Path, size: int, *, train: int, val: int, seed: int = 0) -
         size: pixels of an image's side.
         train: images of a glyph to train on.
         val: held-out ones.
+        plain: white on black, without noise: an image differs from others by its letter, font and
+            place only.
         seed: of everything drawn.
 
     Raises:
@@ -79,7 +83,8 @@ def draw_glyphs(root: Path, size: int, *, train: int, val: int, seed: int = 0) -
             for number in range(count):
                 family = families[own[number % len(own)]]
                 font = family[int(draw.integers(len(family)))]
-                _draw(glyph, font, size, draw).save(folder / f"{number:05}.png")
+                ink = _ink(glyph, font, size, draw)
+                (ink if plain else _coloured(ink, draw)).save(folder / f"{number:05}.png")
     counts = (len(names) - held_out, held_out)
     return Drawn(root, counts, (train * len(GLYPHS), val * len(GLYPHS)))
 
@@ -107,19 +112,22 @@ def _has_all(path: Path) -> bool:
     )
 
 
-def _draw(glyph: str, path: Path, size: int, draw: np.random.Generator) -> Image.Image:
-    ink = _mask(glyph, path, 2 * size, draw).resize((size, size), Image.Resampling.BOX)
+def _ink(glyph: str, path: Path, size: int, draw: np.random.Generator) -> Image.Image:
+    """White on black, in the middle of a square or near it."""
+    return _large(glyph, path, 2 * size, draw).resize((size, size), Image.Resampling.BOX)
+
+
+def _coloured(ink: Image.Image, draw: np.random.Generator) -> Image.Image:
     share = np.asarray(ink, np.float64)[..., None] / 255
     # One of the two is dark and the other light.
     dark, light = draw.uniform(0, 100, 3), draw.uniform(155, 255, 3)
     colour, ground = (dark, light) if draw.random() < 0.5 else (light, dark)
-    image = share * colour + (1 - share) * (ground + _waves(size, draw))
+    image = share * colour + (1 - share) * (ground + _waves(ink.width, draw))
     image += draw.normal(0, draw.uniform(0, 15), image.shape)
     return Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
 
 
-def _mask(glyph: str, path: Path, side: int, draw: np.random.Generator) -> Image.Image:
-    """White on black, in the middle of a square or near it."""
+def _large(glyph: str, path: Path, side: int, draw: np.random.Generator) -> Image.Image:
     font = ImageFont.truetype(path, round(side * draw.uniform(0.55, 0.95)))
     image = Image.new("L", (side, side))
     middle = (side / 2, side / 2)

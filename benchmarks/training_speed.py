@@ -23,7 +23,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from edgekit.models.zoo import get_variant
-from edgekit.training.augment import OnBatch, get_augment
+from edgekit.training.augment import Crops, OnBatch, get_augment
 from edgekit.training.data import ImageSource, open_data
 from edgekit.training.data.loading import Batch, Plan, training_batches
 from edgekit.training.engine import Job, make_accelerator, train
@@ -66,7 +66,7 @@ def _batches() -> list[Batch]:
     draw = torch.Generator().manual_seed(0)
     return [
         Batch(
-            torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), generator=draw, dtype=torch.uint8),
+            (torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), generator=draw, dtype=torch.uint8),),
             torch.randint(0, 10, (BATCH,), generator=draw),
             (),
         )
@@ -111,7 +111,7 @@ def _engine(model: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         job = Job(
             recipe, Path(folder), Plan(STEPS * BATCH, BATCH, 0),
-            handed_out, _on_batch(model), at_the_end, lambda _n, _p: None, lambda _: None,
+            handed_out, [_on_batch(model)], at_the_end, lambda _n, _p: None, lambda _: None,
         )  # fmt: skip
         train(Supervised(network, recipe), network, job, make_accelerator(recipe))
     return times[-1] - times[0]
@@ -132,9 +132,8 @@ def _reading() -> Iterator[tuple[str, float]]:
 
 def _read_rate(source: ImageSource) -> float:
     plan = Plan(len(source), BATCH, 0)
-    found = training_batches(
-        source, plan, get_augment(source.augment), SIZE, first=0, last=3 * plan.steps, workers=0
-    )
+    kinds = [Crops(get_augment(source.augment), SIZE)]
+    found = training_batches(source, plan, kinds, first=0, last=3 * plan.steps, workers=0)
     next(found)
     start, images = time.perf_counter(), 0
     for batch in found:

@@ -26,9 +26,10 @@ SHARED: Values = (
     ("batch_size", positive, "images a step, over all processes"),
     ("lr", float, "highest learning rate"),
     ("optimizer", str, "sgd or adamw"),
-    ("schedule", str, "cosine, constant or steps"),
+    ("schedule", str, "cosine, cosine-by-epoch, constant or steps"),
     ("weight_decay", float, "of all parameters"),
     ("warmup_epochs", float, "over which the learning rate rises"),
+    ("warmup_lr", float, "from which it rises"),
     ("clip_norm", float, "of the gradients"),
     ("ema", float, "decay of averaged weights, which are then what is saved"),
     ("augment", str, "how images are varied; by default as suits the data"),
@@ -90,8 +91,7 @@ def make_recipe(
         if name not in found:
             raise UsageError(f"a run needs {what}, or a --recipe that has it")
     found.setdefault("image_size", get_variant(found["model"]).image_size)
-    recipe = kind(**found)
-    recipe.check()
+    recipe = kind(**found).settled()
     return recipe, arguments.output or Path("runs") / recipe.model
 
 

@@ -70,6 +70,25 @@ AUGMENTS: dict[str, Augment] = {
 }
 
 
+# Of SEED's small patches, which are varied as the whole ones.
+PATCH_AREA = (0.05, 0.14)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Which parts of an image a network sees.
+
+    Attributes:
+        row: how they are drawn and varied.
+        size: pixels of a side.
+        count: of one image.
+    """
+
+    row: Augment
+    size: int
+    count: int = 1
+
+
 def get_augment(name: str) -> Augment:
     """The row of ``name``.
 

@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ class Job:
         out: folder of the run.
         plan: which images a step takes.
         batches: from one step to another.
-        on_batch: from uint8 images to what the network is fed.
+        on_batch: for each kind of views, from uint8 to what the network is fed.
         evaluate: figures of the network after an epoch.
         save: the network's weights into a file.
         progress: told how far it is.
@@ -71,7 +71,7 @@ class Job:
     out: Path
     plan: Plan
     batches: Batches
-    on_batch: OnBatch
+    on_batch: Sequence[OnBatch]
     evaluate: Evaluate
     save: Save
     progress: Callable[[str], None]
@@ -133,7 +133,8 @@ def train(objective: nn.Module, network: nn.Module, job: Job, accelerator: Any) 
     """Train ``objective``, of which ``network`` is the part that is kept, from where ``job`` is.
 
     Args:
-        objective: (images, classes) -> loss; all that is trained, and all that it remembers.
+        objective: (views of each kind, then classes) -> loss; all that is trained, and all that it
+            remembers.
         network: a part of it.
         job: see there; if its folder has a state, the run goes on from that.
         accelerator: of `make_accelerator`.
@@ -156,7 +157,7 @@ class _Run:
         self.network, self.bare = network, objective
         self.step, self.best = 0, -1.0
         self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
-        self.on_batch = job.on_batch.to(accelerator.device)
+        self.on_batch = [each.to(accelerator.device) for each in job.on_batch]
         self.average = _average(network, self.recipe.ema)
         if self.average is not None:
             self.average.to(accelerator.device)
@@ -251,9 +252,17 @@ class _Run:
         """One step of the optimizer; the loss before it."""
         recipe, accelerator = self.recipe, self.accelerator
         seed_step(recipe.seed, self.step, accelerator.process_index)
-        warmup = round(recipe.warmup_epochs * self.job.plan.steps)
+        epoch = self.job.plan.steps
+        share = rate(
+            recipe.schedule,
+            self.step,
+            steps=self.steps,
+            epoch=epoch,
+            warmup=round(recipe.warmup_epochs * epoch),
+            start=min(1.0, recipe.warmup_lr / recipe.lr),
+        )
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr * rate(recipe.schedule, self.step, self.steps, warmup)
+            group["lr"] = recipe.lr * share
         self.objective.train()
         value = self._if_it_fits(batch)
         if value is None:
@@ -269,9 +278,10 @@ class _Run:
     def _gradients(self, batch: Batch) -> float:
         """Forward and backward; the loss."""
         device = self.accelerator.device
-        images = self.on_batch(batch.images.to(device))
+        pairs = zip(self.on_batch, batch.views, strict=True)
+        views = [vary(view.to(device)) for vary, view in pairs]
         with self.accelerator.autocast():
-            loss: Tensor = self.objective(images, batch.classes.to(device))
+            loss: Tensor = self.objective(*views, batch.classes.to(device))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise Diverged(self._diverged(value))
@@ -298,8 +308,7 @@ class _Run:
             return f"a batch of {self.recipe.batch_size} needs more memory than {device} has"
         while share >= 2:
             self.optimizer.zero_grad(set_to_none=True)
-            half = Batch(batch.images[:share], batch.classes[:share], ())
-            if self._if_it_fits(half) is not None:
+            if self._if_it_fits(batch.first(share)) is not None:
                 return self._use(share)
             share //= 2
         return (

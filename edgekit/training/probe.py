@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from edgekit.models.preparation import variant_preprocessing
 from edgekit.models.zoo import Variant
-from edgekit.training.augment import OnBatch, get_augment
+from edgekit.training.augment import Crops, OnBatch, get_augment
 from edgekit.training.data import Splits
 from edgekit.training.data.loading import Plan, training_batches, worker_count
 from edgekit.training.engine import Job, make_accelerator, train
@@ -108,8 +108,7 @@ def _fit(probe: _Probe, recipe: Recipe, splits: Splits, variant: Variant) -> Non
         training_batches,
         source,
         plan,
-        row,
-        recipe.image_size,
+        [Crops(row, recipe.image_size)],
         workers=worker_count(-1, source),
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +117,7 @@ def _fit(probe: _Probe, recipe: Recipe, splits: Splits, variant: Variant) -> Non
             Path(folder),
             plan,
             batches=batches,
-            on_batch=OnBatch(row, variant.mean, variant.std),
+            on_batch=[OnBatch(row, variant.mean, variant.std)],
             evaluate=lambda _: {},
             save=lambda _network, _path: None,
             progress=lambda _: None,

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.optional import require
+from edgekit.training.schedule import SCHEDULES
 
 OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("cosine", "constant", "steps")
 PRECISIONS = ("no", "bf16", "fp16")
 ON_CORRUPT = ("skip", "fail")
 _MAX_BYTES = 1 << 16
@@ -41,8 +41,9 @@ class Recipe:
         lr: the highest learning rate, for this batch size.
         momentum: of SGD.
         weight_decay: of all parameters, norms and biases too, as the papers' code has it.
-        schedule: one of `SCHEDULES`, by step.
-        warmup_epochs: over which the rate rises in a line.
+        schedule: see `edgekit.training.schedule`.
+        warmup_epochs: over which the rate rises in a line,
+        warmup_lr: from this one.
         label_smoothing: spread over all classes.
         mixup: alpha of the Beta distribution, 0 for none.
         cutmix: likewise; a batch that has both takes one of them at random.
@@ -72,6 +73,7 @@ class Recipe:
     weight_decay: float = 3e-5
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
+    warmup_lr: float = 0.0
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -84,6 +86,11 @@ class Recipe:
     workers: int = -1
     on_corrupt: str = "skip"
     save_minutes: float = 5.0
+
+    def settled(self) -> Recipe:
+        """This recipe, with what it leaves open decided, once it is known to be possible."""
+        self.check()
+        return self
 
     def check(self) -> None:
         """Refuse what cannot be trained, before anything is read.
@@ -103,34 +110,53 @@ class Recipe:
 
 @dataclass(frozen=True)
 class DistillRecipe(Recipe):
-    """Of training without classes. The defaults are of SEED's code for batches of 256.
+    """Of training without classes. The defaults are of SEED's code.
 
-    It scales the learning rate with the batch, warms up for 5 epochs where the batch is larger, and
-    computes in mixed precision; here that is said: ``lr``, ``warmup_epochs``, ``precision``.
+    It computes in mixed precision, too; here that is asked for, by ``precision``.
 
     Attributes:
+        lr: 0 for 0.03 for 256 images, and for others in proportion.
+        warmup_epochs: -1 for none up to 256 images, and for more 5 that begin at 0.03.
         method: one of `METHODS`.
         teacher: weights of SEED's teacher.
         teacher_model: its network, "" where the weights say it.
         embedding: width of the projection; 0 for the teacher's, or MoCo's 128.
-        queue: embeddings to compare with.
+        patches: SEED's small crops of an image, beside the whole one; 6 where it takes them.
+        patch_size: pixels of their side; 0 for 96 of 224, whatever the image's.
+        queue: embeddings to compare with; of patches another one as large.
         temperature: of the student, and of MoCo.
         teacher_temperature: 0.01 in the paper; 1e-4 is the code's default.
         key_momentum: of MoCo's second network.
     """
 
     batch_size: int = 256
-    lr: float = 0.03
+    lr: float = 0.0
     weight_decay: float = 1e-4
     epochs: int = 200
+    schedule: str = "cosine-by-epoch"
+    warmup_epochs: float = -1.0
     method: str = "seed"
     teacher: str = ""
     teacher_model: str = ""
     embedding: int = 0
+    patches: int = 0
+    patch_size: int = 0
     queue: int = 65_536
     temperature: float = 0.2
     teacher_temperature: float = 0.01
     key_momentum: float = 0.999
+
+    def settled(self) -> DistillRecipe:
+        """As `Recipe.settled`: the learning rate and its warm-up become those of the batch."""
+        recipe = self
+        if recipe.lr == 0:
+            recipe = replace(recipe, lr=_SEED_LR * recipe.batch_size / _SEED_BATCH)
+        if recipe.warmup_epochs == -1:
+            long = recipe.batch_size > _SEED_BATCH
+            epochs, lr = (_SEED_WARMUP, min(_SEED_LR, recipe.lr)) if long else (0.0, 0.0)
+            recipe = replace(recipe, warmup_epochs=epochs, warmup_lr=recipe.warmup_lr or lr)
+        recipe.check()
+        return recipe
 
     def check(self) -> None:
         """As `Recipe.check`, and a teacher where one is needed, and only there."""
@@ -144,10 +170,13 @@ class DistillRecipe(Recipe):
         for field in dataclasses.fields(Recipe):
             if field.name in _OF_CLASSIFIERS and getattr(self, field.name) != field.default:
                 raise UsageError(f"{field.name} is of edgekit train, and means nothing here")
+        if self.patches and self.method != "seed":
+            raise UsageError(f"patches are SEED's; --method {self.method} takes two whole views")
         check_queue(self.queue, self.batch_size)
 
 
 METHODS = ("seed", "moco-v2")
+_SEED_LR, _SEED_BATCH, _SEED_WARMUP = 0.03, 256, 5.0
 _OF_CLASSIFIERS = ("weights", "drop_head", "label_smoothing", "mixup", "cutmix")
 
 
@@ -180,6 +209,7 @@ _RANGES = {
     "momentum": (0, 0.9999),
     "weight_decay": (0, 10),
     "warmup_epochs": (0, 100_000),
+    "warmup_lr": (0, 1e4),
     "label_smoothing": (0, 0.99),
     "mixup": (0, 100),
     "cutmix": (0, 100),
@@ -189,6 +219,8 @@ _RANGES = {
     "workers": (-1, 256),
     "save_minutes": (0, 1e6),
     "embedding": (0, 65_536),
+    "patches": (0, 64),
+    "patch_size": (0, 4096),
     "queue": (1, 1 << 24),
     "temperature": (1e-6, 100),
     "teacher_temperature": (1e-6, 100),

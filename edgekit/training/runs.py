@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edgekit.models.building import create
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.preparation import variant_preprocessing
 from edgekit.models.zoo import Variant, get_variant
-from edgekit.training.augment import OnBatch, get_augment
+from edgekit.training.augment import PATCH_AREA, Augment, Crops, OnBatch, get_augment
 from edgekit.training.data import Splits, open_data
 from edgekit.training.data.loading import Plan, training_batches, worker_count
 from edgekit.training.engine import Evaluate, Job, Outcome, make_accelerator, train
@@ -35,6 +36,7 @@ from edgekit.training.supervised import Supervised
 Progress = Callable[[str], None]
 
 _MOCO_WIDTH = 128
+_PATCH_SHARE = 96 / 224  # of SEED's
 # Without classes images are varied harder: MoCo-v2's row for photographs.
 _HARDER = {"photos": "moco-v2", "glyphs": "glyphs-hard"}
 
@@ -59,7 +61,7 @@ def train_classifier(
     Raises:
         EdgekitError: any of the tree in ``edgekit.errors``.
     """
-    recipe.check()
+    recipe = recipe.settled()
     variant = get_variant(recipe.model)
     check_folder(out, resume=resume, force=force)
     splits = open_data(recipe.data)
@@ -75,8 +77,9 @@ def train_classifier(
     def evaluate(kept: nn.Module) -> Mapping[str, float]:
         return figures(evaluate_network(kept, splits.held_out, rule))
 
-    row = recipe.augment or splits.train.augment
-    job = _job(recipe, out, splits, accelerator, row, evaluate, progress)
+    row = get_augment(recipe.augment or splits.train.augment)
+    crops = (Crops(row, recipe.image_size),)
+    job = _job(recipe, out, splits, accelerator, crops, evaluate, progress)
     return _run(Supervised(network, recipe), network, job, accelerator, anew=force and not resume)
 
 
@@ -110,7 +113,7 @@ def distill(
     Where the images have classes, they are used for k-NN figures of the features after each epoch,
     and for nothing else: the epoch that is kept is the last.
     """
-    recipe.check()
+    recipe = recipe.settled()
     variant = get_variant(recipe.model)
     check_folder(out, resume=resume, force=force)
     splits = open_data(recipe.data)
@@ -125,9 +128,18 @@ def distill(
 
     own = splits.train.augment
     row = recipe.augment or _HARDER.get(own, own)
-    views = 2 if recipe.method == "moco-v2" else 1
-    job = _job(recipe, out, splits, accelerator, row, evaluate, progress, views=views)
+    crops = _crops(recipe, get_augment(row))
+    job = _job(recipe, out, splits, accelerator, crops, evaluate, progress)
     return _run(objective, network, job, accelerator, anew=force and not resume)
+
+
+def _crops(recipe: DistillRecipe, row: Augment) -> tuple[Crops, ...]:
+    """One view for SEED, and its patches; for MoCo-v2 two."""
+    whole = Crops(row, recipe.image_size, 2 if recipe.method == "moco-v2" else 1)
+    if not recipe.patches:
+        return (whole,)
+    size = recipe.patch_size or round(recipe.image_size * _PATCH_SHARE)
+    return (whole, Crops(replace(row, area=PATCH_AREA), size, recipe.patches))
 
 
 def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> tuple[nn.Module, nn.Module]:
@@ -143,7 +155,7 @@ def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> tuple[nn
     objective = Seed(
         student,
         teacher.to(accelerator.device),
-        Queue(recipe.queue, width, recipe.seed),
+        [Queue(recipe.queue, width, recipe.seed) for _ in range(2 if recipe.patches else 1)],
         student_temperature=recipe.temperature,
         teacher_temperature=recipe.teacher_temperature,
         gather=accelerator.gather,
@@ -175,13 +187,11 @@ def _job(
     out: Path,
     splits: Splits,
     accelerator: Any,
-    augment: str,
+    crops: Sequence[Crops],
     evaluate: Evaluate,
     progress: Progress,
-    *,
-    views: int = 1,
 ) -> Job:
-    row, variant = get_augment(augment), get_variant(recipe.model)
+    variant = get_variant(recipe.model)
     source = splits.train
     rank, world = accelerator.process_index, accelerator.num_processes
     plan = Plan(len(source), recipe.batch_size, recipe.seed, rank, world)
@@ -189,10 +199,8 @@ def _job(
         training_batches,
         source,
         plan,
-        row,
-        recipe.image_size,
+        crops,
         workers=worker_count(recipe.workers, source),
-        views=views,
     )
     # An embedding has no classes, whatever its images have.
     labels = () if isinstance(recipe, DistillRecipe) else source.labels
@@ -202,7 +210,7 @@ def _job(
         out,
         plan,
         batches=batches,
-        on_batch=OnBatch(row, variant.mean, variant.std),
+        on_batch=[OnBatch(kind.row, variant.mean, variant.std) for kind in crops],
         evaluate=evaluate,
         save=lambda network, path: save_checkpoint(
             network, variant.id, path, labels=labels, image_size=recipe.image_size

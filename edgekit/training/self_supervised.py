@@ -10,7 +10,8 @@ L2-normalised here, whatever the networks give.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # its usual name
@@ -93,7 +94,7 @@ class Seed(nn.Module):
     Args:
         student: (B, 3, S, S) -> (B, D).
         teacher: likewise; frozen, in eval mode, on the right device already.
-        queue: of the teacher's embeddings.
+        queues: of the teacher's embeddings, one for each kind of views.
         student_temperature: see `seed_loss`.
         teacher_temperature: see `seed_loss`.
         gather: the embeddings of all processes.
@@ -103,26 +104,39 @@ class Seed(nn.Module):
         self,
         student: nn.Module,
         teacher: nn.Module,
-        queue: Queue,
+        queues: Sequence[Queue],
         *,
         student_temperature: float,
         teacher_temperature: float,
         gather: Gather,
     ) -> None:
         super().__init__()
-        self.student, self.queue = student, queue
+        self.student, self.queues = student, nn.ModuleList(queues)
         # Hidden from PyTorch: neither trained, nor saved, nor sent from process to process.
         self._teacher = (teacher.eval().requires_grad_(False),)
         self.temperatures = student_temperature, teacher_temperature
         self.gather = gather
 
-    def forward(self, images: Tensor, _classes: Tensor) -> Tensor:
-        """The mean loss of a batch, which then enters the queue."""
+    def forward(self, *views: Tensor) -> Tensor:
+        """The loss of a batch, which then enters the queues.
+
+        Args:
+            views: of each kind (B, 3, S, S) or (B, V, 3, S, S), and the classes, unused.
+
+        Returns:
+            The mean over each kind's views, summed over kinds.
+        """
+        kinds = zip(views[:-1], self.queues, strict=True)
+        return torch.stack([self._of(images, cast(Queue, queue)) for images, queue in kinds]).sum()
+
+    def _of(self, images: Tensor, queue: Queue) -> Tensor:
+        several = images.shape[1] if images.dim() == 5 else 1
+        images = images.flatten(0, -4)
         with torch.no_grad():
             keys = F.normalize(self._teacher[0](images), dim=1)
         embeddings = F.normalize(self.student(images), dim=1)
-        loss = seed_loss(embeddings, keys, self.queue.embeddings.clone(), *self.temperatures)
-        self.queue.put(self.gather(keys))
+        loss = seed_loss(embeddings, keys, queue.embeddings.clone(), *self.temperatures)
+        queue.put(self.gather(keys[::several]))  # the first view of each image
         return loss
 
 

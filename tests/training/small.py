@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgekit.training.augment import OnBatch, get_augment
+from edgekit.training.augment import Crops, OnBatch, get_augment
 from edgekit.training.data import open_data
 from edgekit.training.data.loading import Batch, Plan, training_batches
 from edgekit.training.engine import Job, Outcome, make_accelerator, train
@@ -58,7 +58,9 @@ def run(
     network = wrap(Small())
 
     def batches(*, first: int, last: int) -> Iterator[Batch]:
-        found = training_batches(source, plan, row, SIZE, first=first, last=last, workers=0)
+        found = training_batches(
+            source, plan, [Crops(row, SIZE)], first=first, last=last, workers=0
+        )
         for step, batch in enumerate(found, first):
             after_step(step)
             yield batch
@@ -68,7 +70,7 @@ def run(
         out,
         plan,
         batches,
-        OnBatch(row, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        [OnBatch(row, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))],
         evaluate=_figures,
         save=_save,
         progress=(said if said is not None else []).append,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from PIL import Image
 from edgekit.bundle import Preprocessing
 from edgekit.errors import InputError, UnknownNameError, UsageError
 from edgekit.runtimes.preprocess import preprocess
-from edgekit.training.augment import AUGMENTS, OnBatch, crop, get_augment
+from edgekit.training.augment import AUGMENTS, Crops, OnBatch, crop, get_augment
 from edgekit.training.data import open_data
 from edgekit.training.data.loading import Plan, evaluation_batches, training_batches
 from edgekit.training.seeding import generator, place_seed
+
+PHOTOS = [Crops(get_augment("photos"), 24)]
 
 
 def image(path: Path, seed: int = 0) -> None:
@@ -258,16 +261,19 @@ def test_streams_of_draws_are_apart() -> None:
 def test_crops_depend_on_the_place_and_not_on_the_workers(birds: Path, workers: int) -> None:
     source = open_data(f"imagefolder:{birds}").train
     plan, row = Plan(len(source), 16, 3), get_augment("photos")
+    kinds = [Crops(row, 24), Crops(replace(row, area=(0.05, 0.14)), 10, 6)]
 
-    def read(first: int, count: int) -> list[torch.Tensor]:
-        found = training_batches(source, plan, row, 24, first=first, last=6, workers=count)
-        return [batch.images for batch in found]
+    def read(first: int, count: int) -> list[tuple[torch.Tensor, ...]]:
+        found = training_batches(source, plan, kinds, first=first, last=6, workers=count)
+        return [batch.views for batch in found]
 
     wanted = read(0, 0)
-    assert wanted[0].shape == (16, 3, 24, 24)
-    assert wanted[0].dtype == torch.uint8
+    assert [view.shape for view in wanted[0]] == [(16, 3, 24, 24), (16, 6, 3, 10, 10)]
+    assert {view.dtype for view in wanted[0]} == {torch.uint8}
+    patches = wanted[0][1][0]
+    assert not torch.equal(patches[0], patches[1])
     for got, want in zip(read(2, workers), wanted[2:], strict=True):
-        assert torch.equal(got, want)
+        assert all(torch.equal(*pair) for pair in zip(got, want, strict=True))
 
 
 def test_corrupt_images_are_named_and_others_stand_in(birds: Path) -> None:
@@ -276,11 +282,7 @@ def test_corrupt_images_are_named_and_others_stand_in(birds: Path) -> None:
     for name in bad:
         (birds / name).write_bytes(b"nothing")
     plan = Plan(len(source), 16, 3)
-    found = list(
-        training_batches(
-            source, plan, get_augment("photos"), 24, first=0, last=plan.steps, workers=0
-        )
-    )
+    found = list(training_batches(source, plan, PHOTOS, first=0, last=plan.steps, workers=0))
     assert all(len(batch.images) == len(batch.classes) == 16 for batch in found)
     named = {line.partition(":")[0] for batch in found for line in batch.corrupt}
     assert named <= bad
@@ -291,7 +293,7 @@ def test_corrupt_images_are_named_and_others_stand_in(birds: Path) -> None:
     for index in range(len(source)):
         (birds / source.name(index)).write_bytes(b"nothing")
     with pytest.raises(InputError, match="no image of a whole batch can be read"):
-        next(training_batches(source, plan, get_augment("photos"), 24, first=0, last=1, workers=0))
+        next(training_batches(source, plan, PHOTOS, first=0, last=1, workers=0))
 
 
 def test_evaluation_sees_what_the_bundle_sees(birds: Path) -> None:

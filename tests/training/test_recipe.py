@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,22 @@ def test_every_value_is_in_the_file(tmp_path: Path) -> None:
 
 
 def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
-    rates = [rate("cosine", step, 100, 10) for step in range(100)]
+    rates = [rate("cosine", step, steps=100, epoch=10, warmup=10) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 11)
     assert rates[9] == pytest.approx(10 / 11)
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] < 0.001
-    assert all(rate("constant", step, 100, 0) == 1 for step in (0, 50, 99))
+    assert all(rate("constant", step, steps=100, epoch=10) == 1 for step in (0, 50, 99))
+
+
+def test_seeds_rate_changes_by_epoch_and_steps_down_behind_the_warm_up() -> None:
+    rates = [
+        rate("cosine-by-epoch", step, steps=2000, epoch=10, warmup=50, start=0.25)
+        for step in range(2000)
+    ]
+    assert 0.25 < rates[0] < rates[49] < 1
+    assert rates[50] == pytest.approx(0.5 * (1 + math.cos(math.pi * 5 / 200)))
+    for epoch in (5, 100, 199):
+        assert len(set(rates[10 * epoch : 10 * epoch + 10])) == 1
+    assert rates[1000] == pytest.approx(0.5)

@@ -174,8 +174,8 @@ def test_two_processes_are_one_run(trained: Path, tmp_path: Path) -> None:
     assert read_recorded(run / "best.safetensors").variant == "micronet-m0"
     state = load_file(run / "state.safetensors")
     # Five steps of 256 keys of both in a queue of 512; those of one alone would end at 128.
-    assert int(state["objective.queue.position"]) == 5 * 256 % 512
-    queue = state["objective.queue.embeddings"]
+    assert int(state["objective.queues.0.position"]) == 5 * 256 % 512
+    queue = state["objective.queues.0.embeddings"]
     assert not torch.equal(queue[:128], queue[128:256])
 
 

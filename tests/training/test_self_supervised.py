@@ -97,9 +97,13 @@ def test_the_queue_is_first_in_first_out() -> None:
 
 def seed_objective(gather: Any = lambda keys: keys) -> Seed:
     return Seed(
-        network(0), network(1), Queue(12, 4, 0), student_temperature=0.2, teacher_temperature=0.01,
+        network(0),
+        network(1),
+        [Queue(12, 4, 0)],
+        student_temperature=0.2,
+        teacher_temperature=0.01,
         gather=gather,
-    )  # fmt: skip
+    )
 
 
 def test_a_step_of_seed() -> None:
@@ -121,18 +125,40 @@ def test_a_step_of_seed() -> None:
     assert all(p.grad is not None for p in objective.student.parameters())
     keys = F.normalize(teacher(images), dim=1)
     assert torch.equal(gathered[0], keys)
-    assert torch.equal(objective.queue.embeddings[:6], torch.cat([keys, -keys]))
+    (queue,) = objective.queues
+    assert torch.equal(queue.get_buffer("embeddings")[:6], torch.cat([keys, -keys]))
     names = {key.partition(".")[0] for key in objective.state_dict()}
-    assert names == {"student", "queue"}, "a teacher is not part of a run's state"
+    assert names == {"student", "queues"}, "a teacher is not part of a run's state"
 
 
 def test_the_loss_is_taken_before_the_batch_enters_the_queue() -> None:
     objective, images = seed_objective().eval(), torch.randn(3, 3, 2, 2)
-    queue = objective.queue.embeddings.clone()
+    queue = objective.queues[0].get_buffer("embeddings").clone()
     with torch.no_grad():
         loss = objective(images, torch.zeros(3))
         s, t = (F.normalize(n(images), dim=1) for n in (objective.student, objective._teacher[0]))
     assert torch.equal(loss, seed_loss(s, t, queue, 0.2, 0.01))
+
+
+def test_of_patches_the_first_enters_a_queue_of_its_own() -> None:
+    queues = [Queue(12, 4, 0), Queue(12, 4, 0)]
+    objective = Seed(
+        network(0), network(1), queues, student_temperature=0.2, teacher_temperature=0.01,
+        gather=lambda keys: keys,
+    ).eval()  # fmt: skip
+    before = [queue.embeddings.clone() for queue in queues]
+    images, patches = torch.randn(3, 3, 2, 2), torch.randn(3, 6, 3, 2, 2)
+    with torch.no_grad():
+        loss = objective(images, patches, torch.zeros(3))
+        wanted = 0.0
+        for view, queue in ((images, before[0]), (patches.flatten(0, 1), before[1])):
+            s, t = (F.normalize(n(view), dim=1) for n in (objective.student, objective._teacher[0]))
+            wanted += float(seed_loss(s, t, queue, 0.2, 0.01))
+        first = F.normalize(objective._teacher[0](patches[:, 0]), dim=1)
+    assert float(loss) == pytest.approx(wanted, abs=1e-6)
+    assert torch.allclose(queues[1].embeddings[:3], first)
+    assert torch.equal(queues[1].embeddings[3:], before[1][3:])
+    assert [int(queue.position) for queue in queues] == [3, 3]
 
 
 def test_a_step_of_moco() -> None:
@@ -173,12 +199,33 @@ def test_neighbours_vote_by_their_similarity() -> None:
         ({"method": "moco-v2"}, "--method moco-v2 has no teacher"),
         ({"method": "sed"}, "unknown method 'sed': did you mean seed"),
         ({"queue": 128}, "a queue of 128 for batches of 256: .* --queue 256"),
+        ({"method": "moco-v2", "teacher": "", "patches": 6}, "patches are SEED's"),
         ({"queue": 1000}, "it must be a multiple of them, e.g. --queue 768"),
         ({"teacher_temperature": 0.0}, "teacher_temperature is 0"),
     ],
 )
 def test_recipes_that_cannot_be(change: dict[str, Any], says: str) -> None:
-    RECIPE.check()
-    replace(RECIPE, teacher_temperature=1e-4).check()
+    RECIPE.settled()
+    replace(RECIPE, teacher_temperature=1e-4).settled()
     with pytest.raises((UsageError, UnknownNameError), match=says):
-        replace(RECIPE, **change).check()
+        replace(RECIPE, **change).settled()
+
+
+@pytest.mark.parametrize(
+    ("asked", "lr", "warmup"),
+    [
+        ({}, 0.03, (0.0, 0.0)),
+        ({"batch_size": 64}, 0.0075, (0.0, 0.0)),
+        ({"batch_size": 1024}, 0.12, (5.0, 0.03)),
+        ({"batch_size": 1024, "lr": 0.5}, 0.5, (5.0, 0.03)),
+        ({"batch_size": 1024, "warmup_epochs": 0.0}, 0.12, (0.0, 0.0)),
+        ({"warmup_epochs": 2.0, "warmup_lr": 0.01}, 0.03, (2.0, 0.01)),
+    ],
+)
+def test_the_rate_is_in_proportion_to_the_batch(
+    asked: dict[str, Any], lr: float, warmup: tuple[float, float]
+) -> None:
+    found = replace(RECIPE, **asked).settled()
+    assert found.lr == pytest.approx(lr)
+    assert (found.warmup_epochs, found.warmup_lr) == warmup
+    assert found.settled() == found

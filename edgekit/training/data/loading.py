@@ -7,9 +7,9 @@ which seeds its crop. So a run can begin at any step, with any number of workers
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from edgekit.bundle import Preprocessing
 from edgekit.errors import InputError, UsageError
 from edgekit.runtimes.preprocess import preprocess
-from edgekit.training.augment import Augment, crop
+from edgekit.training.augment import Crops, crop
 from edgekit.training.data.source import ImageSource
 from edgekit.training.seeding import IMAGE, ORDER, generator
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _MOST_WORKERS = 8
 
@@ -30,16 +33,25 @@ class Batch(NamedTuple):
     """Images with their classes.
 
     Attributes:
-        images: uint8 (B, 3, S, S) to train on, or (B, V, 3, S, S) where several views are asked
-            for; float32 to evaluate.
+        views: to train on, uint8, for each kind of crops (B, 3, S, S), or (B, V, 3, S, S) where
+            there are several of an image; to evaluate one, float32.
         classes: int64 (B,), -1 where there is none.
         corrupt: name and reason of what could not be read. While training another image of the
             batch stands in its place, while evaluating nothing does.
     """
 
-    images: Tensor
+    views: tuple[Tensor, ...]
     classes: Tensor
     corrupt: tuple[str, ...]
+
+    @property
+    def images(self) -> Tensor:
+        """The first views."""
+        return self.views[0]
+
+    def first(self, count: int) -> Batch:
+        """The first ``count`` of its images."""
+        return Batch(tuple(view[:count] for view in self.views), self.classes[:count], ())
 
 
 @dataclass(frozen=True)
@@ -100,24 +112,28 @@ class _Steps(torch.utils.data.Sampler[list[tuple[int, int]]]):
         return self.last - self.first
 
 
-_Read = tuple[Tensor | None, int, str]
+_Read = tuple[tuple[Tensor, ...], int, str]  # without views what could not be read
 
 
-class _Crops(Dataset[_Read]):
-    def __init__(self, source: ImageSource, row: Augment, size: int, seed: int, views: int) -> None:
-        self.source, self.row, self.size, self.seed = source, row, size, seed
-        self.views = views
+class _Cropped(Dataset[_Read]):
+    def __init__(self, source: ImageSource, kinds: Sequence[Crops], seed: int) -> None:
+        self.source, self.kinds, self.seed = source, kinds, seed
 
     def __getitem__(self, key: tuple[int, int]) -> _Read:
         index, place = key
         try:
             image = self.source.read(index)
         except InputError as error:
-            return None, -1, f"{self.source.name(index)}: {error}"
+            return (), -1, f"{self.source.name(index)}: {error}"
         draw = generator(self.seed, IMAGE, place)
-        crops = [crop(image, self.row, self.size, draw) for _ in range(self.views)]
-        views = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-        return views if self.views > 1 else views[0], self.source.label(index), ""
+        views = tuple(_views(image, kind, draw) for kind in self.kinds)
+        return views, self.source.label(index), ""
+
+
+def _views(image: Image.Image, kind: Crops, draw: np.random.Generator) -> Tensor:
+    crops = [crop(image, kind.row, kind.size, draw) for _ in range(kind.count)]
+    views = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+    return views if kind.count > 1 else views[0]
 
 
 class _Whole(Dataset[_Read]):
@@ -131,29 +147,32 @@ class _Whole(Dataset[_Read]):
         try:
             image = preprocess(self.source.read(index), self.rule)
         except InputError as error:
-            return None, -1, f"{self.source.name(index)}: {error}"
-        return torch.from_numpy(np.ascontiguousarray(image[0])), self.source.label(index), ""
+            return (), -1, f"{self.source.name(index)}: {error}"
+        view = torch.from_numpy(np.ascontiguousarray(image[0]))
+        return (view,), self.source.label(index), ""
 
 
 def _filled(items: list[_Read]) -> Batch:
     """Good images in the place of bad ones: the size of a batch is part of the recipe."""
-    good = [item for item in items if item[0] is not None]
+    good = [item for item in items if item[0]]
     corrupt = tuple(why for _, _, why in items if why)
     if not good:
         raise InputError(f"no image of a whole batch can be read, e.g. {corrupt[0]}")
     spare = iter(good * len(items))
-    return _stacked([item if item[0] is not None else next(spare) for item in items], corrupt)
+    return _stacked([item if item[0] else next(spare) for item in items], corrupt)
 
 
 def _rest(items: list[_Read]) -> Batch:
-    good = [item for item in items if item[0] is not None]
+    good = [item for item in items if item[0]]
     return _stacked(good, tuple(why for _, _, why in items if why))
 
 
 def _stacked(items: list[_Read], corrupt: tuple[str, ...]) -> Batch:
-    images = [image for image, _, _ in items if image is not None]
-    classes = torch.tensor([kind for _, kind, _ in items], dtype=torch.int64)
-    return Batch(torch.stack(images) if images else torch.empty(0), classes, corrupt)
+    views = tuple(
+        torch.stack(of_a_kind) for of_a_kind in zip(*(v for v, _, _ in items), strict=True)
+    )
+    classes = torch.tensor([number for _, number, _ in items], dtype=torch.int64)
+    return Batch(views or (torch.empty(0),), classes, corrupt)
 
 
 def worker_count(asked: int, source: ImageSource) -> int:
@@ -166,17 +185,15 @@ def worker_count(asked: int, source: ImageSource) -> int:
 def training_batches(
     source: ImageSource,
     plan: Plan,
-    row: Augment,
-    size: int,
+    kinds: Sequence[Crops],
     *,
     first: int,
     last: int,
     workers: int,
-    views: int = 1,
 ) -> Iterator[Batch]:
     """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
     loader = DataLoader(
-        _Crops(source, row, size, plan.seed, views),
+        _Cropped(source, kinds, plan.seed),
         batch_sampler=_Steps(plan, first, last),
         num_workers=workers,
         collate_fn=_filled,
