@@ -31,7 +31,7 @@ RANDOM_HEAD_NOTE = (
     "head is trained"
 )
 FC_SQUEEZES = (8, 16)  # of DCD's MobileNetV2; the rows with 8 end in -fs8, 16 is the default
-_TASKS = {"linear": "classification", "projection": "embedding"}
+_TASKS = {"linear": "classification", "projection": "embedding", "projection-bn": "embedding"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,26 @@ def create(
         CheckpointError, DownloadError: the weights cannot be had or do not fit. With ``auto``
             that leads to random weights and a note.
     """
-    variant = select_variant(model_id, fc_squeeze)
+    return create_variant(
+        select_variant(model_id, fc_squeeze),
+        weights,
+        num_classes=num_classes,
+        image_size=image_size,
+        seed=seed,
+        drop_head=drop_head,
+    )
+
+
+def create_variant(
+    variant: Variant,
+    weights: str,
+    *,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    seed: int = 0,
+    drop_head: bool = False,
+) -> CreatedModel:
+    """As `create`, of a row that need not be of the zoo."""
     if drop_head and weights == "random":
         raise UsageError("--drop-head drops the head of a checkpoint: --weights random has none.")
     size = variant.image_size if image_size is None else image_size

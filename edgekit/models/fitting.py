@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from edgekit.errors import CheckpointError
-from edgekit.models.naming import COUNTER, NAMINGS, Shapes, Table, in_module, tables
+from edgekit.models.naming import COUNTER, NAMINGS, Naming, Shapes, Table, in_module, tables
 from edgekit.models.zoo import VARIANTS, Variant
 
 # ---------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def match(variant: Variant, got: Shapes) -> Match:
 def _match(variant: Variant, table: Table, got: Shapes) -> Match:
     own = _expected(variant, variant.head, got)
     keys = {theirs: mine for mine, theirs in table.keys.items() if mine in own}
-    heads = (table.naming.head, *table.naming.other_heads)
+    heads = (*_head_prefixes(table.naming), *table.naming.beside)
     head, outputs = _head(variant, table, got)
     return Match(
         variant,
@@ -168,14 +168,19 @@ def _same(got: tuple[int, ...], expected: tuple[int, ...], flat: bool) -> bool:
 
 def _head(variant: Variant, table: Table, got: Shapes) -> tuple[str, int]:
     """Kind and outputs of the head in ``got``."""
-    found = _under(table.naming.head, got)
-    if any(_under(prefix, got) for prefix in table.naming.other_heads):
+    several = [under for p in _head_prefixes(table.naming) if (under := _under(p, got))]
+    if len(several) > 1:
         return OTHER_HEAD, 0
+    found = several[0] if several else {}
     for kind in variant.heads:
         expected = _under(table.own_head, _expected(variant, kind, got))
         if outputs := _outputs(expected, found):
             return kind, outputs
     return (OTHER_HEAD if found else ""), 0
+
+
+def _head_prefixes(naming: Naming) -> tuple[str, ...]:
+    return (naming.head, *naming.other_heads)
 
 
 def _outputs(expected: Shapes, found: Shapes) -> int:
@@ -434,7 +439,7 @@ def _check_head(given: Given, found: Match, num_classes: int | None) -> None:
     """Refuse a head that nobody asked for, and offer what can be done."""
     variant, naming = found.variant, found.table.naming
     if found.head in ("", OTHER_HEAD):
-        heads = (naming.head, *naming.other_heads)
+        heads = _head_prefixes(naming)
         keys = [key for key in given.state if any(in_module(key, head) for head in heads)]
         what = f"a head that it cannot have ({some(keys)})" if keys else "no head"
         raise CheckpointError(f"{given.name} has the body of {variant.id} and {what}: use {_DROP}.")
@@ -465,9 +470,10 @@ def _body(given: Given, found: Match) -> dict[str, Tensor]:
 
 
 def _renamed(given: Given, found: Match) -> dict[str, Tensor]:
-    theirs, mine = found.table.naming.head, found.table.own_head
+    mine = found.table.own_head
     head = {
         mine + key[len(theirs) :]: tensor
+        for theirs in _head_prefixes(found.table.naming)
         for key, tensor in given.state.items()
         if in_module(key, theirs)
     }

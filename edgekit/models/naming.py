@@ -81,7 +81,8 @@ class Naming:
         plain: modules of a block without one.
         flat: roles where this source has a 1x1 convolution for the network's linear layer, or
             the other way round: shapes differ by a trailing 1x1.
-        other_heads: prefixes of last layers that the source trains with and no network here has.
+        other_heads: prefixes that last layers have in files of others who share the names.
+        beside: prefixes of what such files train with and no network has.
     """
 
     whose: str
@@ -94,6 +95,7 @@ class Naming:
     plain: Templates = field(default_factory=dict)
     flat: tuple[str, ...] = ()
     other_heads: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def modules(self, blocks: tuple[Block, ...]) -> dict[tuple[int, str], str]:
         """(number of the block, role) -> name of the module."""
@@ -162,7 +164,8 @@ _RESNET = Naming(
     mark="layer1.0.conv1.weight",
     head="fc",
     # SwAV's files, which pad with zeros in two steps, by 1 and by 2: the function is the same.
-    other_heads=("projection_head", "prototypes"),
+    other_heads=("projection_head",),
+    beside=("prototypes",),
 )
 _MOBILENETV2 = Naming(
     whose="torchvision",

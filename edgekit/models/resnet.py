@@ -127,15 +127,19 @@ class Spec:
     Attributes:
         block: of which all stages are made.
         repeats: blocks of layer1 to layer4.
+        stem_width: channels that leave the stem, to which all other widths are in proportion.
+        hidden: width inside a projection head, if it is not that of the features.
     """
 
     block: type[BasicBlock] | type[Bottleneck]
     repeats: tuple[int, int, int, int]
+    stem_width: int = STEM_WIDTH
+    hidden: int | None = None
 
     @property
     def width_out(self) -> int:
         """Features that leave the pool."""
-        return 8 * STEM_WIDTH * self.block.expansion
+        return 8 * self.stem_width * self.block.expansion
 
 
 SPECS: dict[str, Spec] = {
@@ -144,15 +148,18 @@ SPECS: dict[str, Spec] = {
     "50": Spec(Bottleneck, (3, 4, 6, 3)),
     "101": Spec(Bottleneck, (3, 4, 23, 3)),
     "152": Spec(Bottleneck, (3, 8, 36, 3)),
+    # SwAV's, two and four times as wide.
+    "50-x2": Spec(Bottleneck, (3, 4, 6, 3), 2 * STEM_WIDTH, 8192),
+    "50-x4": Spec(Bottleneck, (3, 4, 6, 3), 4 * STEM_WIDTH, 8192),
 }
 
 
 def stage(spec: Spec, number: int, make: MakeConvolution) -> nn.Sequential:
     """Blocks of layer ``number``, 1 to 4."""
-    width = STEM_WIDTH << (number - 1)
+    width = spec.stem_width << (number - 1)
     width_out = width * spec.block.expansion
     if number == 1:
-        first = spec.block(STEM_WIDTH, width, 1, make)
+        first = spec.block(spec.stem_width, width, 1, make)
     else:
         first = spec.block(width_out // 2, width, 2, make)
     rest = (spec.block(width_out, width, 1, make) for _ in range(spec.repeats[number - 1] - 1))
@@ -169,8 +176,8 @@ class Trunk(nn.Module):
 
     def __init__(self, spec: Spec, make: MakeConvolution = convolution) -> None:
         super().__init__()
-        self.conv1 = convolution(3, STEM_WIDTH, 7, 2)
-        self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
+        self.conv1 = convolution(3, spec.stem_width, 7, 2)
+        self.bn1 = nn.BatchNorm2d(spec.stem_width)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.layer1 = stage(spec, 1, make)
@@ -196,7 +203,7 @@ class ResNet(Trunk):
 
     def __init__(self, spec: Spec, num_classes: int, head: str = "linear") -> None:
         super().__init__(spec)
-        self.fc = build_head(head, spec.width_out, num_classes)
+        self.fc = build_head(head, spec.width_out, num_classes, spec.hidden)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

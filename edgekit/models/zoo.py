@@ -9,11 +9,22 @@ from edgekit.errors import UnknownNameError
 from edgekit.models.rows import dcd, efficientnet, micronet, mobilenet, resnet
 from edgekit.models.variant import Published, Variant, Weights
 
-__all__ = ["VARIANTS", "Published", "Variant", "Weights", "get_variant", "list_models"]
+__all__ = [
+    "TEACHERS",
+    "VARIANTS",
+    "Published",
+    "Variant",
+    "Weights",
+    "get_teacher",
+    "get_variant",
+    "list_models",
+]
 
 _FAMILIES = (micronet, dcd, mobilenet, efficientnet, resnet)
 
 VARIANTS: dict[str, Variant] = {row.id: row for family in _FAMILIES for row in family.ROWS}
+# Only to be learnt from: too large for what edgekit exports to.
+TEACHERS: dict[str, Variant] = {row.id: row for row in resnet.TEACHER_ROWS}
 
 
 def get_variant(model_id: str) -> Variant:
@@ -27,6 +38,15 @@ def get_variant(model_id: str) -> Variant:
     except KeyError:
         hint = "`edgekit models` lists all."
         raise UnknownNameError("model", model_id, VARIANTS, hint) from None
+
+
+def get_teacher(model_id: str) -> Variant:
+    """The row of a network that others learn from: any of the zoo, or one of `TEACHERS`.
+
+    Raises:
+        UnknownNameError: no such row; names the close ones.
+    """
+    return TEACHERS[model_id] if model_id in TEACHERS else get_variant(model_id)
 
 
 def list_models(family: str | None = None) -> list[Variant]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.errors import CheckpointError, UsageError
-from edgekit.models.building import CreatedModel, create
+from edgekit.models.building import CreatedModel, create_variant
 from edgekit.models.checkpoint import build_network, read_recorded, variant_shapes
 from edgekit.models.naming import tables
-from edgekit.models.zoo import Variant
+from edgekit.models.zoo import Variant, get_teacher
 
 
 def head_of(variant: Variant) -> str:
@@ -43,7 +43,7 @@ def fresh(
 
 def embedder(created: CreatedModel) -> tuple[nn.Module, int]:
     """What gives embeddings, and their width: a projection's, else the features before the head."""
-    if created.head == "projection":
+    if created.task == "embedding":
         return created.module, created.num_classes
     body = without_head(created.module, created.variant).eval()
     with torch.no_grad():
@@ -83,7 +83,7 @@ def load_teacher(spec: str, model_id: str, size: int) -> CreatedModel:
 
     Args:
         spec: weights, see `edgekit.models.weights`; ``FILE#PART`` for a part.
-        model_id: the network; "" where the file says it itself.
+        model_id: the network, of the zoo or a teacher's; "" where the file says it itself.
         size: pixels of the images.
 
     Raises:
@@ -97,7 +97,7 @@ def load_teacher(spec: str, model_id: str, size: int) -> CreatedModel:
         raise UsageError(
             f"--teacher {spec} does not say of which network it is: add --teacher-model ID"
         )
-    created = create(model_id, spec, image_size=size)
+    created = create_variant(get_teacher(model_id), spec, image_size=size)
     if created.weights.random:
         raise CheckpointError(f"--teacher {spec}: {created.weights.why or created.weights.note}.")
     return created

@@ -140,10 +140,21 @@ class Seed(nn.Module):
         return loss
 
 
+_GROUPS, _FEWEST = 8, 16  # a group of fewer images has hardly any statistics
+
+
+def _in_groups(network: nn.Module, images: Tensor) -> Tensor:
+    """What ``network`` answers, with BatchNorm's statistics of a part of the images each."""
+    groups = max(1, min(_GROUPS, len(images) // _FEWEST))
+    return torch.cat([network(part) for part in images.chunk(groups)])
+
+
 class MoCo(nn.Module):
     """MoCo-v2's objective on two views: (B, 2, 3, S, S).
 
-    Its batches are not shuffled between processes before the key's BatchNorms, as the authors' are.
+    With BatchNorms over the same batch a query would know its key by the batch's statistics, and
+    nothing would be learnt. The authors normalise on 8 GPUs of 32 images and shuffle the keys among
+    them; here a process's batch is taken in as many groups, in another order for the keys.
 
     Args:
         network: (B, 3, S, S) -> (B, D), whose slowly following copy makes the keys.
@@ -169,12 +180,16 @@ class MoCo(nn.Module):
 
     def forward(self, images: Tensor, _classes: Tensor) -> Tensor:
         """The mean loss of a batch, whose keys then enter the queue."""
-        queries = F.normalize(self.network(images[:, 0]), dim=1)
+        count = len(images)
+        queries = F.normalize(_in_groups(self.network, images[:, 0]), dim=1)
+        shuffled = torch.randperm(count).to(images.device)
         with torch.no_grad():
             pairs = zip(self.follower.parameters(), self.network.parameters(), strict=True)
             for slow, fast in pairs:
                 slow.lerp_(fast.detach(), 1 - self.momentum)
-            keys = F.normalize(self.follower(images[:, 1]), dim=1)
+            found = F.normalize(_in_groups(self.follower, images[shuffled, 1]), dim=1)
+            keys = torch.empty_like(found)
+            keys[shuffled] = found
         loss = info_nce(queries, keys, self.queue.embeddings.clone(), self.temperature)
         self.queue.put(self.gather(keys))
         return loss

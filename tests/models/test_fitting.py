@@ -322,16 +322,23 @@ def test_a_file_without_head_is_offered_a_random_one(model_id: str) -> None:
 
 
 def test_a_head_that_no_network_has_is_named() -> None:
-    simclr = {
-        key.removeprefix("module."): shape
-        for key, shape in keys_of("seed_teacher_simclr_resnet50").items()
-    }
-    message = refusal(state_of(simclr), "resnet50")
-    assert "a head that it cannot have (fc.0.weight, fc.0.bias, fc.1.weight and" in message
-    swav = {**keys_of("seed_teacher_swav_resnet50"), "prototypes.weight": (3000, 128)}
-    message = refusal(state_of(swav), "resnet50")
-    assert "a head that it cannot have (projection_head.0.weight, " in message
+    deeper = {**keys_of("torchvision_resnet50")}
+    head = {f"fc.{n}.{leaf}": deeper.pop(f"fc.{leaf}") for n in (0,) for leaf in ("weight", "bias")}
+    deeper |= head | {"fc.2.weight": (9, 1000), "fc.4.weight": (5, 9)}
+    message = refusal(state_of(deeper), "resnet50")
+    assert "a head that it cannot have (fc.0.weight, fc.0.bias, fc.2.weight and" in message
     assert "--drop-head" in message
+    two = {**keys_of("torchvision_resnet50"), **keys_of("seed_teacher_swav_resnet50")}
+    assert "a head that it cannot have (fc.weight" in refusal(state_of(two), "resnet50")
+
+
+def test_the_projection_of_swav_lands_in_the_head_and_its_prototypes_nowhere() -> None:
+    swav = state_of(keys_of("seed_teacher_swav_resnet50"))
+    found = fitted({**swav, "prototypes.weight": torch.zeros(3000, 128)}, "resnet50")
+    assert (found.head, found.outputs) == ("projection-bn", 128)
+    shapes = {key: tuple(tensor.shape) for key, tensor in found.state.items()}
+    assert shapes == variant_shapes(get_variant("resnet50"), 128, head="projection-bn")
+    assert found.state["fc.3.weight"] is swav["projection_head.3.weight"]
 
 
 @pytest.mark.parametrize("name", ["seed_teacher_swav_resnet50", "torchvision_resnet50"])

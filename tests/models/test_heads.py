@@ -28,8 +28,8 @@ PLACES: tuple[tuple[Callable[..., nn.Module], str, str, int], ...] = (
 )
 
 
-def test_there_are_two_kinds() -> None:
-    assert HEADS == ("linear", "projection")
+def test_there_are_three_kinds() -> None:
+    assert HEADS == ("linear", "projection", "projection-bn")
 
 
 def test_a_linear_head_is_one_layer() -> None:
@@ -52,6 +52,19 @@ def test_a_projection_is_two_layers_with_a_relu_between_and_no_norm() -> None:
     hidden = functional.linear(x, state["0.weight"], state["0.bias"]).clamp(min=0)
     wanted = functional.linear(hidden, state["2.weight"], state["2.bias"])
     assert torch.equal(head(x), wanted)
+
+
+def test_a_projection_with_a_norm_has_a_width_of_its_own_inside() -> None:
+    head, x = build_head("projection-bn", 6, 4, 10).eval(), torch.randn(5, 6)
+    state = head.state_dict()
+    for key, shape in (("0.weight", (10, 6)), ("1.running_var", (10,)), ("3.weight", (4, 10))):
+        assert tuple(state[key].shape) == shape
+    state["1.running_mean"].copy_(torch.randn(10))
+    hidden = functional.linear(x, state["0.weight"], state["0.bias"]) - state["1.running_mean"]
+    hidden = (hidden / (1 + 1e-5) ** 0.5).clamp(min=0)
+    wanted = functional.linear(hidden, state["3.weight"], state["3.bias"])
+    assert torch.allclose(head(x), wanted, atol=1e-6)
+    assert build_head("projection-bn", 6, 4).get_submodule("0").weight.shape == (6, 6)
 
 
 @pytest.mark.parametrize(("build", "config", "place", "width"), PLACES)

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from edgekit.models.fitting import Match, match, variant_shapes
 from edgekit.models.naming import COUNTER, NAMINGS, Shapes, Table, in_module, tables
-from edgekit.models.zoo import VARIANTS, Variant, get_variant
+from edgekit.models.zoo import VARIANTS, Variant, get_teacher, get_variant
 
 DATA = Path(__file__).parents[1] / "data" / "naming" / "keys.json"
 _NORM = ("weight", "bias", "running_mean", "running_var", COUNTER)
@@ -46,6 +47,12 @@ LISTS = {
     "seed_student_resnet18": ("resnet18",),
     "seed_student_resnet34": ("resnet34",),
     "seed_student_resnet50": ("resnet50",),
+}
+TEACHERS = {
+    "seed_teacher_simclr_resnet50": "resnet50",
+    "seed_teacher_swav_resnet50": "resnet50",
+    "seed_teacher_swav_resnet50w2": "resnet50-x2",
+    "seed_teacher_swav_resnet50w4": "resnet50-x4",
 }
 PAIRS = [(name, model_id) for name, ids in LISTS.items() for model_id in ids]
 
@@ -88,8 +95,22 @@ def test_no_list_is_left_out() -> None:
     assert (len(LISTS), len(PAIRS)) == (26, 31)
     known = json.loads(DATA.read_text())
     names = {*known, *known["same"]} - {"same"}
-    assert len(names - LISTS.keys()) == 3
-    assert all(name.startswith(("seed_teacher", "seed_full")) for name in names - LISTS.keys())
+    assert names - LISTS.keys() == {*TEACHERS, "seed_full_resnet18_from_moco_resnet50"}
+
+
+@pytest.mark.parametrize(("name", "model_id"), TEACHERS.items())
+def test_teachers_are_known_tensor_by_tensor(name: str, model_id: str) -> None:
+    """SimCLR's files say ``module.`` once more than others, which reading takes off."""
+    got = {key.removeprefix("module."): shape for key, shape in keys_of(name).items()}
+    row = get_teacher(model_id)
+    found = match(row, {**got, "prototypes.weight": (3000, 128)})
+    assert (found.missing, found.left_over, found.differ) == ((), (), {})
+    assert (found.head, found.outputs) == ("projection-bn", 128)
+    shapes = variant_shapes(row, 128, head="projection-bn")
+    assert list(shapes.values()) == list(got.values())
+    weights = [s for key, s in shapes.items() if not key.endswith((COUNTER, "_mean", "_var"))]
+    known = 27_970_752 if row.id == "resnet50" else row.params
+    assert sum(math.prod(shape) for shape in weights) == known
 
 
 @pytest.mark.parametrize(("name", "model_id"), PAIRS)

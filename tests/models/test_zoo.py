@@ -125,7 +125,8 @@ def test_counts_are_of_the_size_in_the_row() -> None:
 @pytest.mark.parametrize("model_id", [*IDS["resnet"], "efficientnet-b0", "mobilenetv3-large"])
 def test_flavours_and_heads_differ_by_what_they_must(model_id: str) -> None:
     plain = get_variant(model_id)
-    assert plain.heads == ("linear", "projection")
+    teaches = ("projection-bn",) * (plain.family == "resnet")  # of SimCLR's and SwAV's files
+    assert plain.heads == ("linear", "projection", *teaches)
     for other in VARIANTS.values():
         if other.id.startswith(f"{model_id}-") and other.head == "linear":
             assert (other.params, other.macs) == (plain.params, plain.macs)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from edgekit.models.rows.released import SEED_README, Figures, torchvision, with_more
+from edgekit.models.rows.released import SEED_README, Figures, torchvision, unreleased, with_more
 from edgekit.models.variant import Published, Variant
 
+_HEADS = ("linear", "projection", "projection-bn")
 _SEED = (
     "SEED's students of this network compute its function, with a projection as their head; the "
     "linear probe that was published of one is of a classifier that was not released."
@@ -42,7 +43,7 @@ def _resnet(
         labels="imagenet-1k",
         flavour="torchvision",
         notes=(_SEED,) if more else (),
-        heads=("linear", "projection"),
+        heads=_HEADS,
         **release,
     )
 
@@ -74,3 +75,34 @@ ROWS: tuple[Variant, ...] = (
         Figures("82.284 %", "96.002 %", "60,192,808", ("FLOPs", "11.514 G")),
     ),
 )  # fmt: skip
+
+
+_SWAV = "README of github.com/facebookresearch/swav"
+
+
+def _teacher(width: str, params: int, macs: int, top1: str) -> Variant:
+    """SwAV's, with its projection."""
+    return Variant(
+        id=f"resnet50-{width}",
+        family="resnet",
+        task="embedding",
+        title=f"ResNet-50, {width[1:]} times as wide, of SwAV (NeurIPS 2020)",
+        build="edgekit.models.resnet:build_resnet",
+        config=f"50-{width}",
+        num_classes=128,
+        image_size=224,
+        params=params,
+        macs=macs,
+        elementwise_multiplies=0,
+        labels="",
+        flavour="torchvision",
+        head="projection-bn",
+        heads=_HEADS,
+        **unreleased(Published("top-1, linear probe", f"{top1} %", _SWAV)),
+    )
+
+
+TEACHER_ROWS: tuple[Variant, ...] = (
+    _teacher("x2", 128_534_784, 16_147_120_128, "77.3"),
+    _teacher("x4", 443_560_320, 64_046_170_112, "77.9"),
+)
