@@ -1,4 +1,4 @@
-"""Images of capital letters in the fonts of this machine, as a folder that edgekit reads.
+"""Images of letters in the fonts of this machine, as a folder that edgekit reads.
 
     ROOT/train/A/*.png    in three quarters of the font families
     ROOT/val/A/*.png      in the others, which no network has seen
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 FONTS = Path("/usr/share/fonts")
-GLYPHS = string.ascii_uppercase
+CAPITALS = string.ascii_uppercase
+# Those that do not look like a capital, or like a part of one.
+OTHERS = "abdefghijmnqrty2345679"
 _SUFFIXES = (".ttf", ".otf")
 _UNKNOWN = "\uffff"  # of which no font has a glyph
 _FEWEST = 12  # families
@@ -44,21 +46,29 @@ class Drawn:
     def __str__(self) -> str:
         """For the head of a table."""
         return (
-            f"{self.images[0]} images of letters in {self.families[0]} font families, held out "
+            f"{self.images[0]} images of glyphs in {self.families[0]} font families, held out "
             f"{self.images[1]} in {self.families[1]}"
         )
 
 
 def draw_glyphs(
-    root: Path, size: int, *, train: int, val: int, plain: bool = False, seed: int = 0
+    root: Path,
+    size: int,
+    *,
+    train: int,
+    val: int,
+    glyphs: str = CAPITALS,
+    plain: bool = False,
+    seed: int = 0,
 ) -> Drawn:
-    """Draw ``train`` and ``val`` images of every glyph into ``root``.
+    """Draw ``train`` and ``val`` images of each of ``glyphs`` into ``root``.
 
     Args:
         root: an empty folder.
         size: pixels of an image's side.
         train: images of a glyph to train on.
         val: held-out ones.
+        glyphs: a class each.
         plain: white on black, without noise: an image differs from others by its letter, font and
             place only.
         seed: of everything drawn.
@@ -66,7 +76,7 @@ def draw_glyphs(
     Raises:
         SystemExit: too few fonts are installed.
     """
-    families = _families(FONTS)
+    families = _families(FONTS, glyphs)
     if len(families) < _FEWEST:
         raise SystemExit(
             f"{len(families)} families of fonts below {FONTS}; {_FEWEST} are needed, e.g. those of "
@@ -77,7 +87,7 @@ def draw_glyphs(
     parts = {"train": (names[held_out:], train), "val": (names[:held_out], val)}
     for part, (own, count) in parts.items():
         draw = np.random.default_rng([seed, count, len(own)])
-        for glyph in GLYPHS:
+        for glyph in glyphs:
             folder = root / part / glyph
             folder.mkdir(parents=True)
             for number in range(count):
@@ -86,30 +96,29 @@ def draw_glyphs(
                 ink = _ink(glyph, font, size, draw)
                 (ink if plain else _coloured(ink, draw)).save(folder / f"{number:05}.png")
     counts = (len(names) - held_out, held_out)
-    return Drawn(root, counts, (train * len(GLYPHS), val * len(GLYPHS)))
+    return Drawn(root, counts, (train * len(glyphs), val * len(glyphs)))
 
 
-def _families(root: Path) -> dict[str, list[Path]]:
+def _families(root: Path, glyphs: str) -> dict[str, list[Path]]:
     """Fonts that have all glyphs, by family: half of them are one family's weights and slopes."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in _SUFFIXES and _has_all(path):
+        if path.suffix.lower() in _SUFFIXES and _has_all(path, glyphs):
             family = ImageFont.truetype(path, 16).getname()[0] or path.stem
             # Noto has a family for each script, whose Latin letters are often the same.
             found.setdefault(" ".join(family.split()[:2]), []).append(path)
     return found
 
 
-def _has_all(path: Path) -> bool:
+def _has_all(path: Path, glyphs: str) -> bool:
     try:
         font = ImageFont.truetype(path, 32)
         unknown = bytes(font.getmask(_UNKNOWN))
-        masks = [bytes(font.getmask(glyph)) for glyph in GLYPHS]
+        masks = [bytes(font.getmask(glyph)) for glyph in glyphs]
     except (OSError, ValueError):
         return False
-    return (
-        unknown not in masks and all(any(mask) for mask in masks) and len({*masks}) == len(GLYPHS)
-    )
+    different = len({*masks}) == len(glyphs)
+    return different and unknown not in masks and all(any(mask) for mask in masks)
 
 
 def _ink(glyph: str, path: Path, size: int, draw: np.random.Generator) -> Image.Image:

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.glyphs import GLYPHS, draw_glyphs
+from benchmarks.glyphs import CAPITALS, draw_glyphs
 from edgekit.export.counting import count_zoo
 from edgekit.training.recipe import Recipe
 from edgekit.training.runs import train_classifier
@@ -47,7 +47,7 @@ def main() -> None:
                 _train(model, drawn.root, Path(folder) / f"{model}-{seed}", seed, arguments)
                 for seed in range(arguments.seeds)
             ]
-            counted = count_zoo(model, num_classes=len(GLYPHS), image_size=arguments.size)
+            counted = count_zoo(model, num_classes=len(CAPITALS), image_size=arguments.size)
             print(_row(model, counted.counts.madds, found), flush=True)
 
 

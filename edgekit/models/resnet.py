@@ -148,7 +148,9 @@ SPECS: dict[str, Spec] = {
     "50": Spec(Bottleneck, (3, 4, 6, 3)),
     "101": Spec(Bottleneck, (3, 4, 23, 3)),
     "152": Spec(Bottleneck, (3, 8, 36, 3)),
-    # SwAV's, two and four times as wide.
+}
+# SwAV's, two and four times as wide.
+WIDE_SPECS: dict[str, Spec] = {
     "50-x2": Spec(Bottleneck, (3, 4, 6, 3), 2 * STEM_WIDTH, 8192),
     "50-x4": Spec(Bottleneck, (3, 4, 6, 3), 4 * STEM_WIDTH, 8192),
 }
@@ -216,13 +218,14 @@ class ResNet(Trunk):
 def build_resnet(
     config: str, *, num_classes: int = 1000, image_size: int = 224, head: str = "linear"
 ) -> ResNet:
-    """Build the network of ``SPECS[config]``, with freshly drawn parameters.
+    """Build ``SPECS[config]`` or ``WIDE_SPECS[config]``, with freshly drawn parameters.
 
     Raises:
         UnknownNameError: no such depth, or no such head.
         UsageError: impossible sizes, see `check_sizes`.
     """
-    if config not in SPECS:
-        raise UnknownNameError("depth of ResNet", config, SPECS)
+    specs = SPECS | WIDE_SPECS
+    if config not in specs:
+        raise UnknownNameError("depth of ResNet", config, specs)
     check_sizes("ResNet", num_classes, image_size)
-    return ResNet(SPECS[config], num_classes, head)
+    return ResNet(specs[config], num_classes, head)
