@@ -57,6 +57,8 @@ def _train(model: str, root: Path, out: Path, seed: int, arguments: argparse.Nam
         batch_size=64, augment="glyphs", seed=seed,
     )  # fmt: skip
     outcome = train_classifier(recipe, out, progress=lambda line: print(line, file=sys.stderr))
+    if outcome.interrupted:
+        raise KeyboardInterrupt
     return outcome.figures["top-1"]
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.glyphs import CAPITALS, OTHERS, Drawn, draw_glyphs
+from edgekit.training.engine import Outcome
 from edgekit.training.features import evaluate_features
 from edgekit.training.recipe import DistillRecipe, Recipe
 from edgekit.training.run_folder import LAST
@@ -89,8 +90,7 @@ def _teach(data: str, out: Path, asked: argparse.Namespace) -> Path:
         asked.teacher, data, asked.size, epochs=TEACHER_EPOCHS, batch_size=BATCH, augment="glyphs",
         lr=0.05,
     )  # fmt: skip
-    train_classifier(recipe, out, progress=_say)
-    return out / LAST
+    return _finished(train_classifier(recipe, out, progress=_say), out)
 
 
 def _untrained(data: str, out: Path, asked: argparse.Namespace) -> Path:
@@ -108,7 +108,12 @@ def _learn(
         method=method, teacher=teacher, queue=1024, key_momentum=KEY_MOMENTUM, seed=seed,
         augment="glyphs-hard",
     )  # fmt: skip
-    distill(recipe, out, progress=_say)
+    return _finished(distill(recipe, out, progress=_say), out)
+
+
+def _finished(outcome: Outcome, out: Path) -> Path:
+    if outcome.interrupted:
+        raise KeyboardInterrupt
     return out / LAST
 
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
     parser.add_argument("source", type=path, help="weights that edgekit saved, a run, or a bundle")
     parser.add_argument(
-        "--data", required=True, help="digits, or imagefolder:, shards: or hf:FOLDER"
+        "--data", required=True, help="digits, or imagefolder:, shards:, hf: or hf-stream:FOLDER"
     )
     parser.add_argument("--train-split", action="store_true", help="on what was trained on")
     bundle = parser.add_argument_group("a bundle")

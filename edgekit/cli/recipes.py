@@ -45,7 +45,7 @@ _CONTEXT = ("model", "data", "weights", "drop_head")
 def add_run_arguments(parser: argparse.ArgumentParser, values: Values) -> None:
     """What both verbs take."""
     parser.add_argument("model", nargs="?", help="an id of `edgekit models`")
-    parser.add_argument("--data", help="digits, or imagefolder:, shards: or hf:FOLDER")
+    parser.add_argument("--data", help="digits, or imagefolder:, shards:, hf: or hf-stream:FOLDER")
     parser.add_argument("--imgsz", type=positive, metavar="PIXELS", help="side of the images")
     parser.add_argument("-o", "--output", type=path, help="the run's folder (default: runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")

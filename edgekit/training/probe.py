@@ -103,7 +103,10 @@ def linear_probe(
 
 def _fit(probe: _Probe, recipe: Recipe, splits: Splits, variant: Variant) -> None:
     source = splits.train
-    row, plan = get_augment(source.augment), Plan(len(source), recipe.batch_size, recipe.seed)
+    row, plan = (
+        get_augment(source.augment),
+        Plan(len(source), recipe.batch_size, recipe.seed, blocks=source.blocks),
+    )
     batches = partial(
         training_batches,
         source,

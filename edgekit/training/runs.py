@@ -194,7 +194,7 @@ def _job(
     variant = get_variant(recipe.model)
     source = splits.train
     rank, world = accelerator.process_index, accelerator.num_processes
-    plan = Plan(len(source), recipe.batch_size, recipe.seed, rank, world)
+    plan = Plan(len(source), recipe.batch_size, recipe.seed, rank, world, source.blocks)
     batches = partial(
         training_batches,
         source,

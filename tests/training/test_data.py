@@ -7,6 +7,7 @@ import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from edgekit.errors import InputError, UnknownNameError, UsageError
 from edgekit.runtimes.preprocess import preprocess
 from edgekit.training.augment import AUGMENTS, Crops, OnBatch, crop, get_augment
 from edgekit.training.data import open_data
+from edgekit.training.data.classes import name_classes
 from edgekit.training.data.loading import Plan, evaluation_batches, training_batches
+from edgekit.training.data.source import WINDOW
 from edgekit.training.seeding import generator, place_seed
 
 PHOTOS = [Crops(get_augment("photos"), 24)]
@@ -168,7 +171,7 @@ def test_a_shard_that_lost_its_end_names_the_image(tmp_path: Path) -> None:
         source.read(len(source) - 1)
 
 
-@pytest.mark.parametrize("saved", ["parquet", "disk"])
+@pytest.mark.parametrize("saved", ["parquet", "disk", "stream"])
 def test_a_data_set_of_hugging_face(
     saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,13 +196,15 @@ def test_a_data_set_of_hugging_face(
         (tmp_path / "set").mkdir()
         for name, part in parts.items():
             part.to_parquet(tmp_path / "set" / f"{name}-0.parquet")
-    splits = open_data(f"hf:{tmp_path / 'set'}")
+    splits = open_data(f"{'hf-stream' if saved == 'stream' else 'hf'}:{tmp_path / 'set'}")
+    assert (tmp_path / "cache").exists() == (saved == "parquet"), "a stream is not copied"
     assert (len(splits.train), len(splits.held_out)) == (8, 4)
     assert splits.train.labels == ("auk", "wren")
     assert [splits.train.label(n) for n in range(3)] == [0, 1, 0]
     wanted = np.asarray(Image.open(tmp_path / "one.png"))
     assert np.array_equal(np.asarray(splits.train.read(2)), wanted)
-    assert splits.held_out.name(1) == "test row 1"
+    name = {"stream": "test-0.parquet group 0 row 1"}.get(saved, "test row 1")
+    assert splits.held_out.name(1) == name
 
 
 def test_folders_without_a_data_set_of_hugging_face(tmp_path: Path) -> None:
@@ -210,6 +215,78 @@ def test_folders_without_a_data_set_of_hugging_face(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"nothing")
     with pytest.raises(UsageError, match="cannot be read"):
         open_data(f"hf:{tmp_path}")
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    """One part of 90 rows in row groups of 8, whose classes are names."""
+    pa = pytest.importorskip("pyarrow")
+    image(tmp_path / "one.png", 5)
+    data = (tmp_path / "one.png").read_bytes()
+    rows = {"image": [data] * 90, "label": [f"kind {n % 3}" for n in range(90)]}
+    (tmp_path / "set").mkdir()
+    pa.parquet.write_table(pa.table(rows), tmp_path / "set" / "all.parquet", row_group_size=8)
+    return tmp_path / "set"
+
+
+def test_row_groups_are_blocks_and_a_tenth_is_held_out(parquet: Path) -> None:
+    splits = open_data(f"hf-stream:{parquet}")
+    names = [part.name(n) for part in (splits.train, splits.held_out) for n in range(len(part))]
+    assert len(names) == len(set(names)) == 90
+    assert 0 < len(splits.held_out) < 20
+    assert sum(splits.train.blocks) == len(splits.train)
+    assert max(splits.train.blocks) <= 8
+    assert splits.train.labels == splits.held_out.labels == ("kind 0", "kind 1", "kind 2")
+    assert splits.train.read(3).size == (30, 20)
+    for index in range(len(splits.train)):
+        _, _, group, _, row = splits.train.name(index).split()
+        assert splits.train.label(index) == (8 * int(group) + int(row)) % 3
+
+
+def test_parquet_files_that_cannot_be_read(parquet: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    with pytest.raises(UsageError, match="no such folder"):
+        open_data(f"hf-stream:{tmp_path / 'none'}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"no \*.parquet in it"):
+        open_data(f"hf-stream:{tmp_path / 'empty'}")
+    (parquet / "test.parquet").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="cannot be read"):
+        open_data(f"hf-stream:{parquet}")
+    pa.parquet.write_table(pa.table({"label": [1, 2]}), parquet / "all.parquet")
+    with pytest.raises(UsageError, match="no column of images among label"):
+        open_data(f"hf-stream:{parquet}")
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "declared", "names", "numbers"),
+    [
+        ([2, 0], [1], (), ("class 0", "class 1", "class 2"), [(2, 0), (1,)]),
+        ([1, 0], [1], ("auk", "wren"), ("auk", "wren"), [(1, 0), (1,)]),
+        # A part that lacks a class has the numbers of the other one.
+        (["b", "c"], ["c"], (), ("b", "c"), [(0, 1), (1,)]),
+        ([None, None], [None], (), (), [(-1, -1), (-1,)]),
+        ([-1], [-1], ("auk",), (), [(-1,), (-1,)]),
+    ],
+)
+def test_classes_have_one_number_in_both_parts(
+    train: list[Any], held_out: list[Any], declared: tuple[str, ...], names: Any, numbers: Any
+) -> None:
+    assert name_classes("d", [train, held_out], declared) == (names, numbers)
+
+
+@pytest.mark.parametrize(
+    ("values", "declared", "says"),
+    [
+        ([0, 1, -1], ("a", "b"), "d: 1 of 3 rows have no class"),
+        ([0, 2], ("a", "b"), "d: class 2 is none of 2"),
+        ([0, -3], (), "d: class -3 is none of 100000"),
+        (["a", "c"], ("a", "b"), "d: class 'c' is not among its classes"),
+    ],
+)
+def test_classes_that_cannot_be(values: list[Any], declared: tuple[str, ...], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        name_classes("d", [values], declared)
 
 
 # ---- order -------------------------------------------------------------------------------------
@@ -227,8 +304,34 @@ def test_every_image_once_an_epoch_whatever_the_processes() -> None:
         assert [key for share in shares for key in share[step]] == wanted
 
 
-def test_an_order_can_begin_anywhere() -> None:
-    plan = Plan(103, 12, 7)
+def test_with_blocks_few_are_read_at_a_time() -> None:
+    blocks = (20, 1, 30, 7, 25, 20, 10, 15, 5)
+    block_of = np.repeat(np.arange(len(blocks)), blocks)
+    plan = Plan(sum(blocks), 1, 7, blocks=blocks)
+    epochs = [
+        [
+            index
+            for step in plan.from_step(e * plan.steps, (e + 1) * plan.steps)
+            for index, _ in step
+        ]
+        for e in range(2)
+    ]
+    assert epochs[0] != epochs[1]
+    for order in epochs:
+        assert sorted(order) == list(range(plan.images))
+        windows, seen = [], []
+        for block in block_of[order]:  # a block is not asked for again once its window is over
+            if not windows or block not in windows[-1]:
+                if not windows or len(windows[-1]) == WINDOW:
+                    windows.append([])
+                windows[-1].append(block)
+                seen.append(block)
+        assert sorted(seen) == list(range(len(blocks)))
+
+
+@pytest.mark.parametrize("blocks", [(), (60, 43)])
+def test_an_order_can_begin_anywhere(blocks: tuple[int, ...]) -> None:
+    plan = Plan(103, 12, 7, blocks=blocks)
     whole = list(plan.from_step(0, 16))
     assert all(list(plan.from_step(first, 16)) == whole[first:] for first in range(16))
     assert len({place for step in whole for _, place in step}) == 16 * 12

@@ -2,6 +2,9 @@
 
 digits              scikit-learn's scanned digits
 imagefolder:ROOT    a folder a class
+shards:FOLDER       tar shards
+hf:FOLDER           what Hugging Face's library wrote
+hf-stream:FOLDER    its parquet files, without a copy of them
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from edgekit.errors import UnknownNameError, UsageError
 from edgekit.training.data.digits import open_digits
 from edgekit.training.data.folder import open_folder
 from edgekit.training.data.huggingface import open_huggingface
+from edgekit.training.data.parquet import open_parquet
 from edgekit.training.data.shards import open_shards
 from edgekit.training.data.source import ImageSource, Splits
 
@@ -39,6 +43,7 @@ KINDS: dict[str, Callable[[str], Splits]] = {
     "imagefolder": _below("imagefolder", open_folder),
     "shards": _below("shards", open_shards),
     "hf": _below("hf", open_huggingface),
+    "hf-stream": _below("hf-stream", open_parquet),
 }
 
 

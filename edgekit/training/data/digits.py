@@ -33,6 +33,7 @@ class Digits:
     labels: tuple[str, ...] = tuple("0123456789")
     in_memory: bool = True
     augment: str = "glyphs"
+    blocks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """How many images."""

@@ -37,6 +37,7 @@ class Folder:
     labels: tuple[str, ...]
     in_memory: bool = False
     augment: str = "photos"
+    blocks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """How many images."""

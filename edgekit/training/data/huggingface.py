@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from edgekit.errors import InputError, UsageError
 from edgekit.optional import require
 from edgekit.runtimes.preprocess import load_image
+from edgekit.training.data.classes import name_classes
 from edgekit.training.data.source import Splits
-from edgekit.training.data.split import HELD_OUT, TRAIN, first_of, is_held_out
+from edgekit.training.data.split import by_part, is_held_out, train_and_held_out
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,6 +39,7 @@ class Rows:
     part: str
     in_memory: bool = False
     augment: str = "photos"
+    blocks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """How many images."""
@@ -73,11 +75,24 @@ def open_huggingface(folder: Path) -> Splits:
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     datasets = require("datasets", "reading a data set of Hugging Face")
     parts = _parts(datasets, folder)
-    train, held_out = first_of(TRAIN, parts), first_of(HELD_OUT, parts)
-    if train is not None and held_out is not None:
-        return Splits(*(_rows(datasets, parts[name], name, None) for name in (train, held_out)))
-    name = train or next(iter(parts))
-    return Splits(*(_rows(datasets, parts[name], name, out) for out in (False, True)))
+    train, other = train_and_held_out(parts)
+    held_out = other or train
+    sides = (None, None) if other else (False, True)
+    chosen = [
+        (name, _chosen(parts[name], name, side))
+        for name, side in zip((train, held_out), sides, strict=True)
+    ]
+    image, label = _columns(datasets, parts[train])
+    columns = [_values(parts[name], label, rows) for name, rows in chosen]
+    kind = parts[train].features.get(label)
+    declared = kind.names if isinstance(kind, datasets.ClassLabel) else ()
+    labels, classes = name_classes(f"hf:{folder}", columns, declared)
+    return Splits(
+        *(
+            Rows(_undecoded(datasets, parts[name], image), rows, image, numbers, labels, name)
+            for (name, rows), numbers in zip(chosen, classes, strict=True)
+        )
+    )
 
 
 def _parts(datasets: Any, folder: Path) -> dict[str, Any]:
@@ -87,9 +102,10 @@ def _parts(datasets: Any, folder: Path) -> dict[str, Any]:
             found = datasets.load_from_disk(str(folder))
             return dict(found) if isinstance(found, dict) else {"train": found}
         for kind in _KINDS:
-            files = sorted(str(file) for file in folder.rglob(f"*.{kind}"))
+            files = by_part(sorted(folder.rglob(f"*.{kind}")))
             if files:
-                return dict(datasets.load_dataset(kind, data_files=_by_part(files)))
+                named = {part: [str(file) for file in of] for part, of in files.items()}
+                return dict(datasets.load_dataset(kind, data_files=named))
     # The library raises dozens of types of its own and of pyarrow's.
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
@@ -97,35 +113,22 @@ def _parts(datasets: Any, folder: Path) -> dict[str, Any]:
     raise UsageError(f"hf:{folder}: no {' or '.join(f'*.{kind}' for kind in _KINDS)} in it")
 
 
-def _by_part(files: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for file in files:
-        stem = Path(file).stem
-        part = next((name for name in (*TRAIN, *HELD_OUT) if stem.startswith(name)), "train")
-        found.setdefault(part, []).append(file)
-    return found
-
-
-def _rows(datasets: Any, table: Any, part: str, held_out: bool | None) -> Rows:
-    image, label = _columns(datasets, table)
-    if isinstance(table.features[image], datasets.Image):
-        table = table.cast_column(image, datasets.Image(decode=False))
-    labels, classes = _classes(datasets, table, label)
-    chosen = [
+def _chosen(table: Any, part: str, held_out: bool | None) -> tuple[int, ...]:
+    """Rows of a side; all of them with None."""
+    rows = tuple(
         row
         for row in range(len(table))
         if held_out is None or is_held_out(f"{part}/{row}") == held_out
-    ]
-    if not chosen:
-        raise UsageError(f"{part} has {len(table)} rows: too few to hold a tenth out")
-    return Rows(
-        table,
-        tuple(chosen),
-        image,
-        tuple(classes[row] for row in chosen) if classes else (-1,) * len(chosen),
-        labels,
-        part,
     )
+    if not rows:
+        raise UsageError(f"{part} has {len(table)} rows: too few to hold a tenth out")
+    return rows
+
+
+def _undecoded(datasets: Any, table: Any, image: str) -> Any:
+    if isinstance(table.features[image], datasets.Image):
+        return table.cast_column(image, datasets.Image(decode=False))
+    return table
 
 
 def _columns(datasets: Any, table: Any) -> tuple[str, str]:
@@ -140,15 +143,9 @@ def _columns(datasets: Any, table: Any) -> tuple[str, str]:
     return images[0], label
 
 
-def _classes(datasets: Any, table: Any, label: str) -> tuple[tuple[str, ...], list[int]]:
+def _values(table: Any, label: str, rows: tuple[int, ...]) -> list[object]:
+    """What stands in the column of classes; None everywhere where there is no such column."""
     if not label:
-        return (), []
+        return [None] * len(rows)
     values = table[label][:]
-    kind = table.features[label]
-    if isinstance(kind, datasets.ClassLabel):
-        return tuple(kind.names), [int(value) for value in values]
-    if all(isinstance(value, int) and 0 <= value < 100_000 for value in values):
-        return tuple(f"class {n}" for n in range(max(values) + 1)), list(values)
-    names = sorted({str(value) for value in values})
-    numbers = {name: number for number, name in enumerate(names)}
-    return tuple(names), [numbers[str(value)] for value in values]
+    return [values[row] for row in rows]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,7 +21,7 @@ from edgekit.bundle import Preprocessing
 from edgekit.errors import InputError, UsageError
 from edgekit.runtimes.preprocess import preprocess
 from edgekit.training.augment import Crops, crop
-from edgekit.training.data.source import ImageSource
+from edgekit.training.data.source import WINDOW, ImageSource
 from edgekit.training.seeding import IMAGE, ORDER, generator
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Plan:
         seed: of the order.
         rank: this process,
         world: of so many.
+        blocks: of the source, which are then read `WINDOW` at a time.
     """
 
     images: int
@@ -71,6 +73,7 @@ class Plan:
     seed: int
     rank: int = 0
     world: int = 1
+    blocks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images < self.batch_size:
@@ -89,13 +92,26 @@ class Plan:
         """In an epoch; what is left over is left out, another part of it each time."""
         return self.images // self.batch_size
 
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """All images, shuffled; with blocks those of a few that are near each other together."""
+        draw = generator(self.seed, ORDER, epoch)
+        if not self.blocks:
+            return draw.permutation(self.images)
+        ends = np.cumsum(self.blocks)
+        shuffled = draw.permutation(len(ends))
+        windows = [shuffled[first : first + WINDOW] for first in range(0, len(ends), WINDOW)]
+        runs = [np.arange(end - size, end) for end, size in zip(ends, self.blocks, strict=True)]
+        return np.concatenate(
+            [draw.permutation(np.concatenate([runs[block] for block in w])) for w in windows]
+        )
+
     def from_step(self, first: int, last: int) -> Iterator[list[tuple[int, int]]]:
         """For every step: this process's images, each with its place in the run."""
         share, order, epoch = self.batch_size // self.world, np.empty(0, np.int64), -1
         for step in range(first, last):
             if step // self.steps != epoch:
                 epoch = step // self.steps
-                order = generator(self.seed, ORDER, epoch).permutation(self.images)
+                order = self._order(epoch)
             start = step % self.steps * self.batch_size + self.rank * share
             place = step * self.batch_size + self.rank * share
             yield [(int(order[start + i]), place + i) for i in range(share)]

@@ -58,6 +58,7 @@ class Shards:
     labels: tuple[str, ...]
     in_memory: bool = False
     augment: str = "photos"
+    blocks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """How many images."""

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+# Blocks that an order mixes: a source keeps as many at hand.
+WINDOW = 4
+
+
 class ImageSource(Protocol):
     """Images that can be read in any order, by any process."""
 
@@ -23,6 +27,13 @@ class ImageSource(Protocol):
     @property
     def augment(self) -> str:
         """The row of `edgekit.training.augment` that suits its images."""
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Sizes of runs of images that are cheap to read one after the other; all of them.
+
+        Empty where any order is as good.
+        """
 
     def __len__(self) -> int:
         """How many images."""
