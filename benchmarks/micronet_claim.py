@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.glyphs import CAPITALS, draw_glyphs
 from edgekit.export.counting import count_zoo
 from edgekit.training.recipe import Recipe
-from edgekit.training.runs import train_classifier
+from edgekit.training.runs import train
 
 PAIRS = ("micronet-m1:mobilenetv3-small-x0.35", "micronet-m2:mobilenetv3-small-x0.5")
 TRAIN, VAL = 130, 50  # images of a letter
@@ -56,7 +56,7 @@ def _train(model: str, root: Path, out: Path, seed: int, arguments: argparse.Nam
         model, f"imagefolder:{root}", arguments.size, epochs=arguments.epochs, lr=arguments.lr,
         batch_size=64, augment="glyphs", seed=seed,
     )  # fmt: skip
-    outcome = train_classifier(recipe, out, progress=lambda line: print(line, file=sys.stderr))
+    outcome = train(recipe, out, progress=lambda line: print(line, file=sys.stderr))
     if outcome.interrupted:
         raise KeyboardInterrupt
     return outcome.figures["top-1"]

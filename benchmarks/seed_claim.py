@@ -27,7 +27,7 @@ from edgekit.training.engine import Outcome
 from edgekit.training.features import evaluate_features
 from edgekit.training.recipe import DistillRecipe, Recipe
 from edgekit.training.run_folder import LAST
-from edgekit.training.runs import distill, train_classifier
+from edgekit.training.runs import distill, train
 
 BATCH = 64
 TEACHER_EPOCHS = 15
@@ -90,7 +90,7 @@ def _teach(data: str, out: Path, asked: argparse.Namespace) -> Path:
         asked.teacher, data, asked.size, epochs=TEACHER_EPOCHS, batch_size=BATCH, augment="glyphs",
         lr=0.05,
     )  # fmt: skip
-    return _finished(train_classifier(recipe, out, progress=_say), out)
+    return _finished(train(recipe, out, progress=_say), out)
 
 
 def _untrained(data: str, out: Path, asked: argparse.Namespace) -> Path:

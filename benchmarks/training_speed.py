@@ -26,7 +26,7 @@ from edgekit.models.zoo import get_variant
 from edgekit.training.augment import Crops, OnBatch, get_augment
 from edgekit.training.data import ImageSource, open_data
 from edgekit.training.data.loading import Batch, Plan, training_batches
-from edgekit.training.engine import Job, make_accelerator, train
+from edgekit.training.engine import Job, make_accelerator, run_job
 from edgekit.training.networks import fresh
 from edgekit.training.recipe import Recipe
 from edgekit.training.supervised import Supervised
@@ -113,7 +113,7 @@ def _engine(model: str) -> float:
             recipe, Path(folder), Plan(STEPS * BATCH, BATCH, 0),
             handed_out, [_on_batch(model)], at_the_end, lambda _n, _p: None, lambda _: None,
         )  # fmt: skip
-        train(Supervised(network, recipe), network, job, make_accelerator(recipe))
+        run_job(Supervised(network, recipe), network, job, make_accelerator(recipe))
     return times[-1] - times[0]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.cli.arguments import path, positive
@@ -54,8 +53,17 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     if arguments.knn or arguments.linear_probe:
         _features(arguments, console)
         return
-    evaluate = _of_weights if _is_weights(arguments.source) else _of_bundle
-    found = evaluate(arguments, console)
+    from edgekit.training.evaluation import evaluate
+
+    found = evaluate(
+        arguments.source,
+        arguments.data,
+        weights=arguments.weights,
+        runtimes=arguments.runtime,
+        threads=arguments.threads,
+        trained_on=arguments.train_split,
+        progress=console.progress,
+    )
     split = "trained on" if arguments.train_split else "held-out"
     console.document({"source": str(arguments.source), "split": split, "accuracy": found})
     console.table(
@@ -67,12 +75,10 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     console.next(_next(arguments))
 
 
-def _is_weights(source: Path) -> bool:
-    return source.suffix in (".safetensors", ".pth", ".pt", ".tar")
-
-
 def _features(arguments: argparse.Namespace, console: Console) -> None:
-    if not _is_weights(arguments.source) or arguments.weights or arguments.runtime:
+    from edgekit.training.evaluation import is_weights
+
+    if not is_weights(arguments.source) or arguments.weights or arguments.runtime:
         raise UsageError("--knn and --linear-probe are for weights, not for a bundle")
     from edgekit.training.features import evaluate_features
 
@@ -90,29 +96,6 @@ def _features(arguments: argparse.Namespace, console: Console) -> None:
     console.next(_next(arguments))
 
 
-def _of_weights(arguments: argparse.Namespace, _console: Console) -> list[Accuracy]:
-    if arguments.weights or arguments.runtime:
-        raise UsageError("--weights and --runtime are for a bundle")
-    # Late: torch takes seconds to import, and a wrong argument must not wait for it.
-    from edgekit.training.evaluation import evaluate_saved
-
-    return [evaluate_saved(arguments.source, arguments.data, trained_on=arguments.train_split)]
-
-
-def _of_bundle(arguments: argparse.Namespace, console: Console) -> list[Accuracy]:
-    from edgekit.training.evaluation import evaluate_bundle
-
-    return evaluate_bundle(
-        arguments.source,
-        arguments.data,
-        arguments.weights,
-        runtimes=arguments.runtime,
-        threads=arguments.threads,
-        trained_on=arguments.train_split,
-        progress=console.progress,
-    )
-
-
 def _row(found: Accuracy) -> tuple[str, ...]:
     return (
         found.runtime,
@@ -125,7 +108,9 @@ def _row(found: Accuracy) -> tuple[str, ...]:
 
 def _next(arguments: argparse.Namespace) -> str:
     source = shlex.quote(str(arguments.source))
-    if not _is_weights(arguments.source):
+    from edgekit.training.evaluation import is_weights
+
+    if not is_weights(arguments.source):
         return f"edgekit profile {source}"
     from edgekit.models.checkpoint import read_recorded
 

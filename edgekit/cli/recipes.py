@@ -26,7 +26,7 @@ SHARED: Values = (
     ("batch_size", positive, "images a step, over all processes"),
     ("lr", float, "highest learning rate"),
     ("optimizer", str, "sgd or adamw"),
-    ("schedule", str, "cosine, cosine-by-epoch, constant or steps"),
+    ("schedule", str, "cosine, cosine-by-epoch, constant, steps or steps-by-quarter"),
     ("weight_decay", float, "of all parameters"),
     ("warmup_epochs", float, "over which the learning rate rises"),
     ("warmup_lr", float, "from which it rises"),
@@ -74,6 +74,7 @@ def make_recipe(
     """
     check_trainer(arguments.command)
     from edgekit.models.zoo import get_variant
+    from edgekit.training.published import published_recipe
     from edgekit.training.recipe import read_recipe
     from edgekit.training.run_folder import RECIPE
 
@@ -83,6 +84,8 @@ def make_recipe(
     if arguments.recipe is None and source is not None and not source.is_file():
         raise UsageError(f"no run in {source.parent} to resume: name it with -o")
     base = read_recipe(source, kind) if source else {}
+    if getattr(arguments, "published", False):
+        base = {**published_recipe(arguments.model or base.get("model", "")), **base}
     said = {name: getattr(arguments, name) for name, _, _ in values}
     said |= {name: getattr(arguments, name, None) for name in _CONTEXT}
     said["image_size"] = arguments.imgsz

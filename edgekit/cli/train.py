@@ -18,6 +18,11 @@ _VALUES: Values = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
     add_run_arguments(parser, _VALUES)
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="where nothing else is said, as the network's authors trained it on ImageNet",
+    )
     parser.add_argument("--weights", help="to start from (default: random)")
     parser.add_argument(
         "--drop-head", action="store_true", default=None, help="take the weights' body only"
@@ -30,9 +35,9 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     from edgekit.training.recipe import Recipe
 
     recipe, out = make_recipe(arguments, Recipe, _VALUES)
-    from edgekit.training.runs import train_classifier
+    from edgekit.training.runs import train
 
-    outcome = train_classifier(
+    outcome = train(
         recipe, out, resume=arguments.resume, force=arguments.force, progress=console.progress
     )
     report(outcome, recipe, out, "train", console)

@@ -129,7 +129,7 @@ _OPTIMIZERS: Mapping[str, Callable[[Any, Recipe], torch.optim.Optimizer]] = {
 }
 
 
-def train(objective: nn.Module, network: nn.Module, job: Job, accelerator: Any) -> Outcome:
+def run_job(objective: nn.Module, network: nn.Module, job: Job, accelerator: Any) -> Outcome:
     """Train ``objective``, of which ``network`` is the part that is kept, from where ``job`` is.
 
     Args:

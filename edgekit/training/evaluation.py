@@ -95,6 +95,46 @@ def evaluate_network(
     return replace(found, unreadable=len(source) - found.images)
 
 
+def evaluate(
+    source: Path | str,
+    data: str,
+    *,
+    weights: Path | str | None = None,
+    runtimes: Sequence[str] = (),
+    threads: int = 1,
+    trained_on: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Accuracy]:
+    """Accuracy of weights in torch, or of a bundle in each of its runtimes that are here.
+
+    Args:
+        source: weights of a run, or a bundle.
+        data: see `edgekit.training.data`.
+        weights: of a bundle only, see `evaluate_bundle`,
+        runtimes: likewise,
+        threads: likewise.
+        trained_on: evaluate on the images of the training, not on those held out.
+        progress: told which runtime is next.
+
+    Raises:
+        EdgekitError: any of the tree in ``edgekit.errors``.
+    """
+    path = Path(source)
+    if not is_weights(path):
+        return evaluate_bundle(
+            path, data, Path(weights) if weights else None,
+            runtimes=runtimes, threads=threads, trained_on=trained_on, progress=progress,
+        )  # fmt: skip
+    if weights or runtimes:
+        raise UsageError("--weights and --runtime are for a bundle")
+    return [evaluate_saved(path, data, trained_on=trained_on)]
+
+
+def is_weights(source: Path) -> bool:
+    """By its name; a bundle is a folder or has a suffix of its own."""
+    return source.suffix in (".safetensors", ".pth", ".pt", ".tar")
+
+
 def evaluate_saved(path: Path, data: str, *, trained_on: bool = False) -> Accuracy:
     """Of weights that `save_checkpoint` wrote, with the network and the size that they name.
 

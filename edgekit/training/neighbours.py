@@ -13,15 +13,26 @@ from edgekit.training.evaluation import logits_of
 
 # Published settings of the authors' toolbox: 1 neighbour; and the weighting that others use.
 NEIGHBOURS, TEMPERATURE = (1, 20), 0.07
+# Of so many images at most, one in so many, each epoch; `edgekit evaluate` takes all.
+_MOST_WHILE_TRAINING = 20_000
 _AT_ONCE = 256  # queries whose similarities are in memory
 
 
 def features_of(
-    network: nn.Module, source: ImageSource, rule: Preprocessing, workers: int = -1
+    network: nn.Module, source: ImageSource, rule: Preprocessing, most: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """L2-normalised answers (N, D) and classes (N,) of all images, prepared as for evaluation."""
-    count = worker_count(workers, source)
-    batches = evaluation_batches(source, rule, batch_size=64, workers=count)
+    """L2-normalised answers (N, D) and classes (N,), of images prepared as for evaluation.
+
+    Args:
+        network: (B, 3, S, S) -> (B, D).
+        source: images with classes.
+        rule: how they are prepared.
+        most: of so many images, evenly spread; of all with 0.
+    """
+    every = -(-len(source) // most) if most else 1
+    batches = evaluation_batches(
+        source, rule, batch_size=64, workers=worker_count(-1, source), every=every
+    )
     features, classes = logits_of(network, batches)
     return F.normalize(torch.from_numpy(features), dim=1), torch.from_numpy(classes)
 
@@ -50,9 +61,14 @@ def nearest(
 
 
 def neighbour_figures(
-    network: nn.Module, splits: Splits, rule: Preprocessing, name: str = ""
+    network: nn.Module, splits: Splits, rule: Preprocessing, *, while_training: bool = False
 ) -> dict[str, float]:
-    """Accuracy on the held-out images with 1 and with 20 neighbours of the trained-on ones."""
-    known, asked = (features_of(network, part, rule) for part in (splits.train, splits.held_out))
+    """Accuracy on the held-out images with 1 and with 20 neighbours of the trained-on ones.
+
+    Of large sets only a part is taken ``while_training``.
+    """
+    most = _MOST_WHILE_TRAINING if while_training else 0
+    parts = (splits.train, splits.held_out)
+    known, asked = (features_of(network, part, rule, most) for part in parts)
     count = len(splits.train.labels)
-    return {f"{name}{k}-NN": nearest(known, asked, k, count) for k in NEIGHBOURS}
+    return {f"{k}-NN": nearest(known, asked, k, count) for k in NEIGHBOURS}

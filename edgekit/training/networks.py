@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -41,16 +42,6 @@ def fresh(
     return build_network(variant, outputs, size, head)
 
 
-def embedder(created: CreatedModel) -> tuple[nn.Module, int]:
-    """What gives embeddings, and their width: a projection's, else the features before the head."""
-    if created.task == "embedding":
-        return created.module, created.num_classes
-    body = without_head(created.module, created.variant).eval()
-    with torch.no_grad():
-        width = body(torch.zeros(1, 3, created.image_size, created.image_size)).shape[1]
-    return body, width
-
-
 class Renormalised(nn.Module):
     """A network that is fed images which were prepared for another one.
 
@@ -78,8 +69,25 @@ class Renormalised(nn.Module):
         return answer
 
 
-def load_teacher(spec: str, model_id: str, size: int) -> CreatedModel:
+@dataclass(frozen=True)
+class Teacher:
     """A trained network that will not be trained on.
+
+    Attributes:
+        embedding: (B, 3, S, S) -> (B, width).
+        width: numbers of an embedding.
+        variant: its row.
+        sha256: of its weights.
+    """
+
+    embedding: nn.Module
+    width: int
+    variant: Variant
+    sha256: str
+
+
+def load_teacher(spec: str, model_id: str, size: int) -> Teacher:
+    """The embedding of a projection head, else the features before the head, whatever that is.
 
     Args:
         spec: weights, see `edgekit.models.weights`; ``FILE#PART`` for a part.
@@ -97,7 +105,20 @@ def load_teacher(spec: str, model_id: str, size: int) -> CreatedModel:
         raise UsageError(
             f"--teacher {spec} does not say of which network it is: add --teacher-model ID"
         )
-    created = create_variant(get_teacher(model_id), spec, image_size=size)
+    row = get_teacher(model_id)
+    try:
+        created = create_variant(row, spec, image_size=size)
+    except CheckpointError:
+        # Of a classifier of other classes, say, the body is all that is wanted.
+        return _teacher(create_variant(row, spec, image_size=size, drop_head=True), projects=False)
     if created.weights.random:
         raise CheckpointError(f"--teacher {spec}: {created.weights.why or created.weights.note}.")
-    return created
+    return _teacher(created, projects=created.task == "embedding")
+
+
+def _teacher(created: CreatedModel, *, projects: bool) -> Teacher:
+    body = created.module if projects else without_head(created.module, created.variant).eval()
+    size = created.image_size
+    with torch.no_grad():
+        width = body(torch.zeros(1, 3, size, size)).shape[1]
+    return Teacher(body, width, created.variant, created.weights.sha256)

@@ -22,7 +22,7 @@ from edgekit.models.zoo import Variant
 from edgekit.training.augment import Crops, OnBatch, get_augment
 from edgekit.training.data import Splits
 from edgekit.training.data.loading import Plan, training_batches, worker_count
-from edgekit.training.engine import Job, make_accelerator, train
+from edgekit.training.engine import Job, make_accelerator, run_job
 from edgekit.training.evaluation import Accuracy, evaluate_network
 from edgekit.training.recipe import Recipe
 
@@ -125,4 +125,4 @@ def _fit(probe: _Probe, recipe: Recipe, splits: Splits, variant: Variant) -> Non
             save=lambda _network, _path: None,
             progress=lambda _: None,
         )
-        train(probe, probe, job, make_accelerator(recipe))
+        run_job(probe, probe, job, make_accelerator(recipe))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -18,12 +19,11 @@ from edgekit.models.zoo import Variant, get_variant
 from edgekit.training.augment import PATCH_AREA, Augment, Crops, OnBatch, get_augment
 from edgekit.training.data import Splits, open_data
 from edgekit.training.data.loading import Plan, training_batches, worker_count
-from edgekit.training.engine import Evaluate, Job, Outcome, make_accelerator, train
+from edgekit.training.engine import Evaluate, Job, Outcome, make_accelerator, run_job
 from edgekit.training.evaluation import evaluate_network, figures
 from edgekit.training.neighbours import neighbour_figures
 from edgekit.training.networks import (
     Renormalised,
-    embedder,
     fresh,
     load_teacher,
     without_head,
@@ -41,9 +41,9 @@ _PATCH_SHARE = 96 / 224  # of SEED's
 _HARDER = {"photos": "moco-v2", "glyphs": "glyphs-hard"}
 
 
-def train_classifier(
+def train(
     recipe: Recipe,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     force: bool = False,
@@ -58,10 +58,12 @@ def train_classifier(
         force: throw away the run that is in it.
         progress: called with one line per epoch, and every ten seconds.
 
+    Ctrl-C ends it behind a step, with all that is done saved: ``Outcome.interrupted``.
+
     Raises:
         EdgekitError: any of the tree in ``edgekit.errors``.
     """
-    recipe = recipe.settled()
+    recipe, out = recipe.settled(), Path(out)
     variant = get_variant(recipe.model)
     check_folder(out, resume=resume, force=force)
     splits = open_data(recipe.data)
@@ -102,35 +104,39 @@ def _classifier(variant: Variant, recipe: Recipe, classes: int) -> nn.Module:
 
 def distill(
     recipe: DistillRecipe,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> Outcome:
-    """Train a network without classes, by SEED or MoCo-v2; see `train_classifier`.
+    """Train a network without classes, by SEED or MoCo-v2; see `train`.
 
     Where the images have classes, they are used for k-NN figures of the features after each epoch,
     and for nothing else: the epoch that is kept is the last.
     """
-    recipe = recipe.settled()
+    recipe, out = recipe.settled(), Path(out)
     variant = get_variant(recipe.model)
     check_folder(out, resume=resume, force=force)
     splits = open_data(recipe.data)
     accelerator = make_accelerator(recipe)
-    objective, network = _METHODS[recipe.method](variant, recipe, accelerator)
+    objective, network, facts = _METHODS[recipe.method](variant, recipe, accelerator)
     rule = variant_preprocessing(variant, recipe.image_size)
 
     def evaluate(kept: nn.Module) -> Mapping[str, float]:
         if not splits.held_out.labels:
             return {}
-        return neighbour_figures(without_head(kept, variant), splits, rule)
+        return neighbour_figures(without_head(kept, variant), splits, rule, while_training=True)
 
     own = splits.train.augment
     row = recipe.augment or _HARDER.get(own, own)
     crops = _crops(recipe, get_augment(row))
-    job = _job(recipe, out, splits, accelerator, crops, evaluate, progress)
+    job = _job(recipe, out, splits, accelerator, crops, evaluate, progress, facts)
     return _run(objective, network, job, accelerator, anew=force and not resume)
+
+
+# What is trained, the part of it that is kept, and facts that must not change while it is resumed.
+_Method = tuple[nn.Module, nn.Module, Mapping[str, str]]
 
 
 def _crops(recipe: DistillRecipe, row: Augment) -> tuple[Crops, ...]:
@@ -142,28 +148,27 @@ def _crops(recipe: DistillRecipe, row: Augment) -> tuple[Crops, ...]:
     return (whole, Crops(replace(row, area=PATCH_AREA), size, recipe.patches))
 
 
-def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> tuple[nn.Module, nn.Module]:
-    created = load_teacher(recipe.teacher, recipe.teacher_model, recipe.image_size)
-    embedding, width = embedder(created)
-    teacher = Renormalised(embedding, of=variant, to=created.variant)
-    if recipe.embedding not in (0, width):
+def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> _Method:
+    found = load_teacher(recipe.teacher, recipe.teacher_model, recipe.image_size)
+    teacher = Renormalised(found.embedding, of=variant, to=found.variant)
+    if recipe.embedding not in (0, found.width):
         raise UsageError(
-            f"the teacher's embedding has {width} numbers and the student's is to have "
+            f"the teacher's embedding has {found.width} numbers and the student's is to have "
             f"{recipe.embedding}: leave out --embedding"
         )
-    student = fresh(variant, width, recipe.image_size, recipe.seed, head="projection")
+    student = fresh(variant, found.width, recipe.image_size, recipe.seed, head="projection")
     objective = Seed(
         student,
         teacher.to(accelerator.device),
-        [Queue(recipe.queue, width, recipe.seed) for _ in range(2 if recipe.patches else 1)],
+        [Queue(recipe.queue, found.width, recipe.seed) for _ in range(2 if recipe.patches else 1)],
         student_temperature=recipe.temperature,
         teacher_temperature=recipe.teacher_temperature,
         gather=accelerator.gather,
     )
-    return objective, student
+    return objective, student, {"teacher": found.sha256}
 
 
-def _moco(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> tuple[nn.Module, nn.Module]:
+def _moco(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> _Method:
     width = recipe.embedding or _MOCO_WIDTH
     network = fresh(variant, width, recipe.image_size, recipe.seed, head="projection")
     objective = MoCo(
@@ -173,7 +178,7 @@ def _moco(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> tuple[nn
         momentum=recipe.key_momentum,
         gather=accelerator.gather,
     )
-    return objective, network
+    return objective, network, {}
 
 
 _METHODS = {"seed": _seed, "moco-v2": _moco}
@@ -190,6 +195,7 @@ def _job(
     crops: Sequence[Crops],
     evaluate: Evaluate,
     progress: Progress,
+    facts: Mapping[str, str] = MappingProxyType({}),
 ) -> Job:
     variant = get_variant(recipe.model)
     source = splits.train
@@ -204,7 +210,7 @@ def _job(
     )
     # An embedding has no classes, whatever its images have.
     labels = () if isinstance(recipe, DistillRecipe) else source.labels
-    data = {"images": len(source), "labels": list(source.labels)}
+    data = {"images": len(source), "labels": list(source.labels), **facts}
     return Job(
         recipe,
         out,
@@ -227,4 +233,4 @@ def _run(
     if accelerator.is_main_process:
         prepare(job.out, job.recipe, anew=anew)
     accelerator.wait_for_everyone()
-    return train(objective, network, job, accelerator)
+    return run_job(objective, network, job, accelerator)

@@ -44,11 +44,17 @@ def _steps(place: _Place) -> float:
     return 0.1 ** ((place.left_behind >= 0.6) + (place.left_behind >= 0.8))
 
 
+def _steps_by_quarter(place: _Place) -> float:
+    """A tenth from each quarter on: of DCD's ResNet-50, 120 epochs."""
+    return 0.1 ** int(4 * place.left_behind)
+
+
 _SHAPES: dict[str, Callable[[_Place], float]] = {
     "cosine": _cosine,
     "cosine-by-epoch": _cosine_by_epoch,
     "constant": _constant,
     "steps": _steps,
+    "steps-by-quarter": _steps_by_quarter,
 }
 SCHEDULES = tuple(_SHAPES)
 

@@ -132,10 +132,10 @@ def read_state(path: Path, recipe: Recipe, data: Mapping[str, Any]) -> State:
         )
     for name, value in data.items():
         if state.data.get(name) != value:
+            what = _OF_WHAT.get(name, "on other images")
             raise UsageError(
-                f"{path.parent} was trained on other images, {name} "
-                f"{_short(state.data.get(name))} and now {_short(value)}: bring them back, or "
-                "train into another folder"
+                f"{path.parent} was trained {what}, {name} {_short(state.data.get(name))} and now "
+                f"{_short(value)}: bring back what there was, or train into another folder"
             )
     return state
 
@@ -144,5 +144,6 @@ def _short(value: object) -> str:
     return str(value)[:60]
 
 
+_OF_WHAT = {"teacher": "by another teacher"}
 # What does not change the weights.
 _FREE = frozenset({"workers", "save_minutes"})

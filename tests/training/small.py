@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from edgekit.training.augment import Crops, OnBatch, get_augment
 from edgekit.training.data import open_data
 from edgekit.training.data.loading import Batch, Plan, training_batches
-from edgekit.training.engine import Job, Outcome, make_accelerator, train
+from edgekit.training.engine import Job, Outcome, make_accelerator, run_job
 from edgekit.training.recipe import Recipe
 from edgekit.training.supervised import Supervised
 
@@ -26,15 +27,18 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 
-class Small(nn.Module):
-    """With everything that has a state or draws: a norm and dropout."""
+# Of which several processes compute what one does: nothing is of a batch, and nothing is drawn.
+PLAIN = replace(RECIPE, lr=0.5, ema=0.0, mixup=0.0, cutmix=0.0, augment="none")
 
-    def __init__(self) -> None:
+
+class Small(nn.Module):
+    """With everything that has a state or draws, a norm and dropout; or ``plain``."""
+
+    def __init__(self, *, plain: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2)
-        )
+        extra = () if plain else (nn.BatchNorm2d(8), nn.Dropout(0.2))
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), *extra, nn.ReLU())
         self.head = nn.Linear(8, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,9 +57,11 @@ def run(
     """Train `Small` on the digits; ``after_step`` is told before each batch how many are done."""
     out.mkdir(parents=True, exist_ok=True)
     source = open_data("digits").train
-    plan = Plan(len(source), recipe.batch_size, recipe.seed)
-    row = get_augment("glyphs")
-    network = wrap(Small())
+    accelerator = make_accelerator(recipe)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    plan = Plan(len(source), recipe.batch_size, recipe.seed, rank, world)
+    row = get_augment(recipe.augment or "glyphs")
+    network = wrap(Small(plain=recipe.augment == "none"))
 
     def batches(*, first: int, last: int) -> Iterator[Batch]:
         found = training_batches(
@@ -76,7 +82,7 @@ def run(
         progress=(said if said is not None else []).append,
     )
     objective = Supervised(network, recipe)
-    return network, train(objective, network, job, make_accelerator(recipe))
+    return network, run_job(objective, network, job, accelerator)
 
 
 def _figures(network: nn.Module) -> Mapping[str, float]:
@@ -91,5 +97,6 @@ def bits(network: nn.Module) -> dict[str, Any]:
     return {key: value.numpy().tobytes() for key, value in network.state_dict().items()}
 
 
-if __name__ == "__main__":  # in a process of its own, which is then killed
-    run(Path(sys.argv[1]), after_step=partial(print, flush=True))
+if __name__ == "__main__":  # in a process of its own, which is then killed, or one of two
+    chosen = {"all": RECIPE, "plain": PLAIN}[sys.argv[2]]
+    run(Path(sys.argv[1]), chosen, after_step=partial(print, flush=True))

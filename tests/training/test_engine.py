@@ -88,7 +88,7 @@ def test_stopped_at_any_step_and_resumed_gives_the_same_bits(
 def test_killed_by_the_system_and_resumed_gives_the_same_bits(whole: Whole, tmp_path: Path) -> None:
     """After the first epoch, in its second: the work since the last state is done again."""
     child = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.training.small", str(tmp_path)],
+        [sys.executable, "-W", "ignore", "-m", "tests.training.small", str(tmp_path), "all"],
         stdout=subprocess.PIPE,
         text=True,
     )

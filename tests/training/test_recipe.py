@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from edgekit.errors import UnknownNameError, UsageError
+from edgekit.models.zoo import get_variant
+from edgekit.training.published import RECIPES, published_recipe
 from edgekit.training.recipe import Recipe, read_recipe, write_recipe
 from edgekit.training.schedule import rate
 
@@ -82,6 +84,27 @@ def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] < 0.001
     assert all(rate("constant", step, steps=100, epoch=10) == 1 for step in (0, 50, 99))
+
+
+def test_dcds_rate_falls_at_each_quarter() -> None:
+    rates = [rate("steps-by-quarter", step, steps=120, epoch=1) for step in range(120)]
+    assert [rates[step] for step in (0, 29, 30, 59, 60, 89, 90, 119)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    )
+
+
+@pytest.mark.parametrize("model", RECIPES)
+def test_published_recipes_are_possible(model: str) -> None:
+    recipe = Recipe(get_variant(model).id, "digits", 224, **published_recipe(model)).settled()
+    assert recipe.epochs >= 120
+
+
+def test_the_recipe_of_micronet_is_its_scripts() -> None:
+    found = published_recipe("micronet-m3")
+    assert (found["epochs"], found["batch_size"], found["lr"]) == (600, 512, 0.2)
+    assert (found["weight_decay"], found["warmup_epochs"]) == (4e-5, 5)
+    with pytest.raises(UnknownNameError, match="unknown published recipe, of 'resnet18'"):
+        published_recipe("resnet18")
 
 
 def test_seeds_rate_changes_by_epoch_and_steps_down_behind_the_warm_up() -> None:

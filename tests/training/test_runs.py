@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,16 @@ from safetensors.torch import load_file
 from edgekit.bundle import open_bundle
 from edgekit.cli import main
 from edgekit.errors import UsageError
-from edgekit.models.checkpoint import read_recorded
+from edgekit.models.checkpoint import build_network, read_recorded, save_checkpoint
+from edgekit.models.zoo import get_variant
 from edgekit.training.data import open_data
 from edgekit.training.engine import Outcome
+from edgekit.training.networks import fresh, load_teacher
 from edgekit.training.recipe import DistillRecipe, Recipe, read_recipe
 from edgekit.training.runs import distill
+from tests.training import small
+
+State = dict[str, torch.Tensor]
 
 TRAIN = ["train", "micronet-m0", "--data", "digits", "--imgsz", "32", "--batch-size", "256"]
 
@@ -83,7 +89,7 @@ def test_an_interrupted_run_ends_the_line_that_it_stands_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = Outcome(3, None, interrupted=True)
-    monkeypatch.setattr("edgekit.training.runs.train_classifier", lambda *_, **__: stopped)
+    monkeypatch.setattr("edgekit.training.runs.train", lambda *_, **__: stopped)
     assert main([*TRAIN, "-o", str(tmp_path / "run")]) == 130
     assert "stopped after 3 steps, all of them saved" in capsys.readouterr().out
 
@@ -147,20 +153,19 @@ def test_what_cannot_be_is_one_line(
     assert os.listdir(tmp_path) == []
 
 
-def in_two_processes(*line: str) -> str:
-    """Really distributed: gloo between them, one of them writes and speaks; what is printed."""
+def in_two_processes(*line: str, module: str = "edgekit") -> subprocess.CompletedProcess[str]:
+    """Really distributed, with gloo between them."""
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--main_process_port", "0", "-m", "edgekit", *line,
+        "--main_process_port", "0", "-m", module, *line,
     ]  # fmt: skip
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "on cpu" in done.stderr and "2 processes" in done.stderr
-    return done.stdout
+    return done
 
 
 def test_two_processes_are_one_run(trained: Path, tmp_path: Path) -> None:
@@ -170,13 +175,27 @@ def test_two_processes_are_one_run(trained: Path, tmp_path: Path) -> None:
         "distill", "micronet-m0", "--teacher", str(trained / "best.safetensors"),
         "--data", "digits", "--imgsz", "32", "--epochs", "1", "--queue", "512", "-o", str(run),
     ]  # fmt: skip
-    assert in_two_processes(*line).count("1-NN of the last epoch") == 1
+    done = in_two_processes(*line)
+    assert "on cpu" in done.stderr and "2 processes" in done.stderr
+    assert done.stdout.count("1-NN of the last epoch") == 1, "one of them speaks"
     assert read_recorded(run / "best.safetensors").variant == "micronet-m0"
     state = load_file(run / "state.safetensors")
     # Five steps of 256 keys of both in a queue of 512; those of one alone would end at 128.
     assert int(state["objective.queues.0.position"]) == 5 * 256 % 512
     queue = state["objective.queues.0.embeddings"]
     assert not torch.equal(queue[:128], queue[128:256])
+
+
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    """The gradients of both halves of a batch are averaged, and steps are of the same images."""
+    alone, _ = small.run(tmp_path / "one", small.PLAIN)
+    in_two_processes(str(tmp_path / "two"), "plain", module="tests.training.small")
+    together = load_file(tmp_path / "two" / "last.safetensors")
+    start = small.Small(plain=True).state_dict()
+    for key, value in alone.state_dict().items():
+        moved = float((value - start[key]).abs().max())
+        assert moved > 1e-2
+        assert float((together[key] - value).abs().max()) < 1e-4 * moved, key
 
 
 # ---- without classes ---------------------------------------------------------------------------
@@ -269,6 +288,66 @@ def test_a_teacher_of_another_width_than_asked_for(trained: Path, tmp_path: Path
     ):
         distill(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_go_on_with_another_teacher(trained: Path, tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher.safetensors"
+    teacher.write_bytes((trained / "best.safetensors").read_bytes())
+    recipe = replace(recipe_of(teacher), epochs=1)
+    distill(recipe, tmp_path / "run")
+    distill(recipe, tmp_path / "run", resume=True)
+    create = fresh(get_variant("micronet-m0"), 10, 32, 5)
+    save_checkpoint(create, "micronet-m0", teacher, image_size=32)
+    with pytest.raises(UsageError, match="was trained by another teacher"):
+        distill(recipe, tmp_path / "run", resume=True)
+
+
+# ---- teachers ----------------------------------------------------------------------------------
+
+
+def of_moco(state: State) -> Any:
+    body = {f"module.encoder_q.{key}": value for key, value in state.items()}
+    followers = {f"module.encoder_k.{key}": value + 1 for key, value in state.items()}
+    return {"epoch": 200, "state_dict": {**body, **followers, "module.queue": torch.zeros(128, 9)}}
+
+
+def of_seed(state: State) -> Any:
+    body = {f"module.student.{key}": value for key, value in state.items()}
+    teachers = {f"module.teacher.{key}": value + 1 for key, value in state.items()}
+    return {"arch": "resnet18", "state_dict": {**body, **teachers}, "optimizer": {"state": {}}}
+
+
+def of_swav(state: State) -> Any:
+    named = {key.replace("fc.", "projection_head."): value for key, value in state.items()}
+    return {f"module.{k}": v for k, v in {**named, "prototypes.weight": torch.zeros(9, 16)}.items()}
+
+
+def of_simclr(state: State) -> Any:
+    return {"model": {f"module.module.module.{key}": value for key, value in state.items()}}
+
+
+@pytest.mark.parametrize(
+    ("pack", "head", "part"),
+    [
+        (of_moco, "projection", "#encoder_q"),
+        (of_seed, "projection", "#student"),
+        (of_swav, "projection-bn", ""),
+        (of_simclr, "projection-bn", ""),
+        (lambda state: {"state_dict": state}, "linear", ""),
+    ],
+)
+def test_a_file_of_any_method_teaches(pack: Any, head: str, part: str, tmp_path: Path) -> None:
+    """It gives its own embedding, or as a classifier the features before its head."""
+    torch.manual_seed(0)
+    network = build_network(get_variant("resnet18"), 16, 32, head).eval()
+    torch.save(pack(network.state_dict()), tmp_path / "teacher.pth")
+    found = load_teacher(f"{tmp_path / 'teacher.pth'}{part}", "resnet18", 32)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        answer = network.pooled if head == "linear" else network
+        wanted = answer(images)  # type: ignore[operator]
+        assert torch.equal(found.embedding(images), wanted)
+    assert found.width == wanted.shape[1] == (512 if head == "linear" else 16)
 
 
 @pytest.mark.parametrize("on_corrupt", ["skip", "fail"])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from edgekit.bundle import Preprocessing
 from edgekit.errors import InputError, UsageError
@@ -219,11 +219,12 @@ def training_batches(
 
 
 def evaluation_batches(
-    source: ImageSource, rule: Preprocessing, *, batch_size: int, workers: int
+    source: ImageSource, rule: Preprocessing, *, batch_size: int, workers: int, every: int = 1
 ) -> Iterator[Batch]:
-    """All images once, in their order, prepared as the bundle prepares them."""
+    """One image in ``every``, in their order, prepared as the bundle prepares them."""
+    whole = _Whole(source, rule)
     loader = DataLoader(
-        _Whole(source, rule),
+        whole if every == 1 else Subset(whole, range(0, len(source), every)),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=_rest,
