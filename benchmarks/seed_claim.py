@@ -40,11 +40,11 @@ def main() -> None:
     """Train all, print a row each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--teacher", default="resnet18")
-    parser.add_argument("--student", default="mobilenetv3-small-x0.5")
+    parser.add_argument("--student", default="micronet-m0")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=0.12)
+    parser.add_argument("--lr", type=float, default=0.03)
     parser.add_argument("--probe-epochs", type=int, default=20)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
