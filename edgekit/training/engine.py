@@ -155,7 +155,7 @@ class _Run:
         trained = [p for p in objective.parameters() if p.requires_grad]
         optimizer = _OPTIMIZERS[self.recipe.optimizer](trained, self.recipe)
         self.network, self.bare = network, objective
-        self.step, self.best = 0, -1.0
+        self.step, self.best, self.losses = 0, -1.0, (0.0, 0)
         self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
         self.on_batch = [each.to(accelerator.device) for each in job.on_batch]
         self.average = _average(network, self.recipe.ema)
@@ -172,7 +172,7 @@ class _Run:
 
     def _restore(self) -> None:
         path = self.job.out / STATE
-        if not path.exists():
+        if not self._is_there(path):
             return
         state = read_state(path, self.recipe, self.job.data)
         try:
@@ -187,8 +187,25 @@ class _Run:
             self.accelerator.scaler.load_state_dict(
                 {**self.accelerator.scaler.state_dict(), "scale": state.scale}
             )
-        self.step, self.best = state.step, state.best
+        self.step, self.best, self.losses = state.step, state.best, state.losses
         self.job.progress(f"resume at step {self.step} of {self.steps}")
+
+    def _is_there(self, path: Path) -> bool:
+        """Whether the run has a state; all processes must see the same."""
+        seen = self._count(path.exists())
+        if 0 < seen < self.accelerator.num_processes:
+            raise UsageError(
+                f"{path} is seen by {seen} of {self.accelerator.num_processes} processes: a run's "
+                "folder must be on a disk that all machines share"
+            )
+        return bool(seen)
+
+    def _count(self, flag: bool) -> int:
+        """Of how many processes it is true."""
+        if self.accelerator.num_processes == 1:
+            return int(flag)
+        each = torch.tensor([float(flag)], device=self.accelerator.device)
+        return int(self.accelerator.reduce(each, "sum").item())
 
     def _write(self) -> None:
         if not self.accelerator.is_main_process:
@@ -211,7 +228,9 @@ class _Run:
             )
         scaler = self.accelerator.scaler
         scale = float(scaler.get_scale()) if scaler is not None else None
-        state = State(self.step, self.best, asdict(self.recipe), tensors, scale, self.job.data)
+        state = State(
+            self.step, self.best, asdict(self.recipe), tensors, scale, self.job.data, self.losses
+        )
         write_state(state, self.job.out / STATE)
         write_corrupt(self.job.out, self.outcome.corrupt)
 
@@ -230,7 +249,8 @@ class _Run:
                 loss = self._one(batch)
                 self.step += 1
                 self.outcome.corrupt.update(batch.corrupt)
-                clock.count(len(batch.images) * self.accelerator.num_processes, loss)
+                clock.count(len(batch.images) * self.accelerator.num_processes)
+                self.losses = self.losses[0] + loss, self.losses[1] + 1
                 ends = self.step % per_epoch == 0
                 if ends:
                     self._end_of_epoch(metrics, clock)
@@ -337,10 +357,7 @@ class _Run:
 
     def _any(self, interrupted: Callable[[], bool]) -> bool:
         """Whether any process is to stop: all stop together, or one would wait for ever."""
-        if self.accelerator.num_processes == 1:
-            return interrupted()
-        flag = torch.tensor([float(interrupted())], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
+        return self._count(interrupted()) > 0
 
     # -- epochs --------------------------------------------------------------
 
@@ -350,7 +367,7 @@ class _Run:
         if self.accelerator.is_main_process:
             figures = dict(self.job.evaluate(kept))
             epoch = self.step // self.job.plan.steps
-            seen = {"loss": clock.mean_loss(), "images_per_s": clock.images_per_s()}
+            seen = {"loss": self._mean_loss(), "images_per_s": clock.images_per_s()}
             metrics.write(self.step, {"epoch": epoch, **seen, **figures})
             self.job.save(kept, self.job.out / LAST)
             first = next(iter(figures.values()), 0.0)
@@ -359,18 +376,23 @@ class _Run:
                 self.job.save(kept, self.job.out / BEST)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self.job.progress(
-                f"epoch {epoch} of {self.recipe.epochs}: loss {clock.mean_loss():.4f}, {shown}, "
+                f"epoch {epoch} of {self.recipe.epochs}: loss {self._mean_loss():.4f}, {shown}, "
                 f"{clock.images_per_s():.0f} images/s, {clock.left(self.step, self.steps)} left"
             )
         self.outcome.figures = figures
         clock.new_epoch()
+        self.losses = 0.0, 0
         self.accelerator.wait_for_everyone()
 
     def _line(self, clock: _Clock) -> str:
         return (
-            f"step {self.step} of {self.steps}: loss {clock.mean_loss():.4f}, "
+            f"step {self.step} of {self.steps}: loss {self._mean_loss():.4f}, "
             f"{clock.images_per_s():.0f} images/s, {clock.left(self.step, self.steps)} left"
         )
+
+    def _mean_loss(self) -> float:
+        """Of this epoch."""
+        return self.losses[0] / max(1, self.losses[1])
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -386,7 +408,7 @@ def _average(network: nn.Module, decay: float) -> AveragedModel | None:
 
 
 class _Clock:
-    """Images a second and the mean loss of an epoch, and when to say so again."""
+    """Images a second of an epoch, and when to say so again."""
 
     _EVERY_S = 10.0
 
@@ -396,16 +418,11 @@ class _Clock:
         self.new_epoch()
 
     def new_epoch(self) -> None:
-        self.epoch_start, self.images, self.loss, self.steps = time.monotonic(), 0, 0.0, 0
+        self.epoch_start, self.images = time.monotonic(), 0
 
-    def count(self, images: int, loss: float) -> None:
+    def count(self, images: int) -> None:
         self.images += images
-        self.loss += loss
-        self.steps += 1
         self.done += 1
-
-    def mean_loss(self) -> float:
-        return self.loss / max(1, self.steps)
 
     def images_per_s(self) -> float:
         return self.images / max(1e-9, time.monotonic() - self.epoch_start)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from edgekit.errors import CheckpointError, UsageError
+from edgekit.errors import CheckpointError, InputError, UsageError
 from edgekit.models.building import create
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.preparation import variant_preprocessing
@@ -77,12 +77,22 @@ def train(
     rule = variant_preprocessing(variant, recipe.image_size)
 
     def evaluate(kept: nn.Module) -> Mapping[str, float]:
-        return figures(evaluate_network(kept, splits.held_out, rule))
+        found = evaluate_network(kept, splits.held_out, rule)
+        if found.unreadable:
+            _unreadable(found.unreadable, recipe, progress)
+        return figures(found)
 
     row = get_augment(recipe.augment or splits.train.augment)
     crops = (Crops(row, recipe.image_size),)
     job = _job(recipe, out, splits, accelerator, crops, evaluate, progress)
     return _run(Supervised(network, recipe), network, job, accelerator, anew=force and not resume)
+
+
+def _unreadable(count: int, recipe: Recipe, progress: Progress) -> None:
+    what = f"{count} of the held-out images cannot be read"
+    if recipe.on_corrupt == "fail":
+        raise InputError(f"{what} (--on-corrupt skip evaluates without them)")
+    progress(what)
 
 
 def _classifier(variant: Variant, recipe: Recipe, classes: int) -> nn.Module:

@@ -37,6 +37,7 @@ class State:
         tensors: of the groups objective, average and optimizer, ``GROUP.key``.
         scale: of the gradients in fp16.
         data: facts of the images.
+        losses: of the steps of this epoch that are done, summed, and how many they are.
     """
 
     step: int
@@ -45,6 +46,7 @@ class State:
     tensors: Mapping[str, Tensor]
     scale: float | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    losses: tuple[float, int] = (0.0, 0)
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors of one group, by their own keys."""
@@ -89,6 +91,7 @@ def write_state(state: State, path: Path) -> None:
         "scale": state.scale,
         "recipe": dict(state.recipe),
         "data": dict(state.data),
+        "losses": list(state.losses),
     }
     # One memory may be under two names, and a file holds each once.
     tensors = {key: tensor.detach().cpu().clone() for key, tensor in state.tensors.items()}
@@ -117,6 +120,7 @@ def read_state(path: Path, recipe: Recipe, data: Mapping[str, Any]) -> State:
             tensors,
             facts["scale"],
             dict(facts["data"]),
+            (float(facts["losses"][0]), int(facts["losses"][1])),
         )
     # safetensors' errors are of a compiled type that is no public class.
     except Exception as error:

@@ -82,7 +82,22 @@ def test_stopped_at_any_step_and_resumed_gives_the_same_bits(
     network, outcome = run(tmp_path, EVERY_STEP)
     assert bits(network) | kept(tmp_path) == whole[1]
     assert outcome.steps == STEPS
-    assert len((tmp_path / METRICS).read_text().splitlines()) == 2
+    assert losses(tmp_path) == losses(whole[0]), "an epoch's loss is of all of it"
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / METRICS).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("seen", [1, 3])
+def test_a_state_that_some_machines_do_not_see(
+    tmp_path: Path, seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    monkeypatch.setattr(engine._Run, "_count", lambda self, flag: seen)
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 4)
+    with pytest.raises(UsageError, match=f"is seen by {seen} of 4 processes: a run"):
+        run(tmp_path, replace(RECIPE, epochs=1))
 
 
 def test_killed_by_the_system_and_resumed_gives_the_same_bits(whole: Whole, tmp_path: Path) -> None:
@@ -271,8 +286,8 @@ def test_every_optimizer_resumes(tmp_path: Path, optimizer: str) -> None:
 
 def test_the_clock_counts_from_the_first_step() -> None:
     clock = engine._Clock()
-    clock.count(10, 2.0)
-    clock.count(10, 4.0)
-    assert clock.mean_loss() == 3.0
+    clock.count(10)
+    clock.count(10)
+    assert (clock.images, clock.done) == (20, 2)
     assert clock.images_per_s() > 0
     assert clock.left(2, 2) == "0:00"

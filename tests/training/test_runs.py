@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 
 from edgekit.bundle import open_bundle
 from edgekit.cli import main
-from edgekit.errors import UsageError
+from edgekit.errors import InputError, UsageError
 from edgekit.models.checkpoint import build_network, read_recorded, save_checkpoint
 from edgekit.models.zoo import get_variant
 from edgekit.training.data import open_data
 from edgekit.training.engine import Outcome
 from edgekit.training.networks import fresh, load_teacher
 from edgekit.training.recipe import DistillRecipe, Recipe, read_recipe
-from edgekit.training.runs import distill
+from edgekit.training.runs import distill, train
 from tests.training import small
 
 State = dict[str, torch.Tensor]
@@ -348,6 +348,28 @@ def test_a_file_of_any_method_teaches(pack: Any, head: str, part: str, tmp_path:
         wanted = answer(images)  # type: ignore[operator]
         assert torch.equal(found.embedding(images), wanted)
     assert found.width == wanted.shape[1] == (512 if head == "linear" else 16)
+
+
+@pytest.mark.parametrize("on_corrupt", ["skip", "fail"])
+def test_a_held_out_image_that_cannot_be_read_is_said_or_fatal(
+    on_corrupt: str, tmp_path: Path
+) -> None:
+    for number in range(24):
+        path = tmp_path / "set" / ("val" if number < 8 else "train") / "ab"[number % 2]
+        path.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(path / f"{number}.png")
+    (tmp_path / "set" / "val" / "a" / "0.png").write_bytes(b"nothing")
+    recipe = Recipe(
+        "micronet-m0", f"imagefolder:{tmp_path / 'set'}", 32, epochs=1, batch_size=16, workers=0,
+        on_corrupt=on_corrupt,
+    )  # fmt: skip
+    said: list[str] = []
+    if on_corrupt == "fail":
+        with pytest.raises(InputError, match="1 of the held-out images cannot be read"):
+            train(recipe, tmp_path / "run", progress=said.append)
+    else:
+        train(recipe, tmp_path / "run", progress=said.append)
+        assert "1 of the held-out images cannot be read" in said
 
 
 @pytest.mark.parametrize("on_corrupt", ["skip", "fail"])
