@@ -104,19 +104,30 @@ class Diverged(EdgekitError):  # noqa: N818  # what happened, in the field's wor
     """A loss that is no number."""
 
 
+_SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+
+
 def make_accelerator(recipe: Recipe) -> Any:
     """Accelerate's view of this process: its device, its rank, its precision.
 
     Raises:
         MissingDependencyError: accelerate is not installed.
+        UsageError: no such precision here, or a way to distribute that a run cannot be saved with.
     """
     accelerate = require("accelerate", "training")
     try:
-        return accelerate.Accelerator(
+        accelerator = accelerate.Accelerator(
             mixed_precision=recipe.precision, step_scheduler_with_optimizer=False
         )
     except ValueError as error:  # fp16 on a CPU
         raise UsageError(f"--precision {recipe.precision}: {error}") from error
+    how = accelerator.distributed_type.value
+    if how in _SHARDING:
+        raise UsageError(
+            f"accelerate is configured for {how}, which cuts a network into parts; those of the "
+            "zoo fit whole, and a run saves them whole: use DDP (accelerate config)"
+        )
+    return accelerator
 
 
 _OPTIMIZERS: Mapping[str, Callable[[Any, Recipe], torch.optim.Optimizer]] = {

@@ -19,7 +19,7 @@ from edgekit.errors import InputError, UnknownNameError, UsageError
 from edgekit.runtimes.preprocess import preprocess
 from edgekit.training.augment import AUGMENTS, Crops, OnBatch, crop, get_augment
 from edgekit.training.data import open_data
-from edgekit.training.data.classes import name_classes
+from edgekit.training.data.columns import name_classes
 from edgekit.training.data.loading import Plan, evaluation_batches, training_batches
 from edgekit.training.data.source import WINDOW
 from edgekit.training.seeding import generator, place_seed

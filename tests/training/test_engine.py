@@ -284,6 +284,14 @@ def test_every_optimizer_resumes(tmp_path: Path, optimizer: str) -> None:
     assert bits(run(tmp_path / "cut", recipe)[0]) == wanted
 
 
+def test_a_network_is_not_cut_into_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    fsdp = accelerate.DistributedType.FSDP
+    monkeypatch.setattr("accelerate.Accelerator.distributed_type", fsdp)
+    with pytest.raises(UsageError, match="configured for FSDP, which cuts .*: use DDP"):
+        engine.make_accelerator(RECIPE)
+
+
 def test_the_clock_counts_from_the_first_step() -> None:
     clock = engine._Clock()
     clock.count(10)

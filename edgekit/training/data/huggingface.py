@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import InputError, UsageError
+from edgekit.errors import UsageError
 from edgekit.optional import require
-from edgekit.runtimes.preprocess import load_image
-from edgekit.training.data.classes import name_classes
+from edgekit.training.data.columns import decode, name_classes
 from edgekit.training.data.source import Splits
 from edgekit.training.data.split import by_part, is_held_out, train_and_held_out
 
@@ -48,10 +47,7 @@ class Rows:
     def read(self, index: int) -> Image.Image:
         """Decode the bytes of its row."""
         cell = self.table[self.indices[index]][self.image]
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not isinstance(data, bytes):
-            raise InputError(f"{self.name(index)} has no bytes of an image in {self.image!r}")
-        return load_image(data)
+        return decode(cell, self.name(index), self.image)
 
     def label(self, index: int) -> int:
         """Its class, -1 without classes."""

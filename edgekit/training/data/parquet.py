@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import InputError, UsageError
 from edgekit.optional import require
-from edgekit.runtimes.preprocess import load_image
-from edgekit.training.data.classes import name_classes
+from edgekit.training.data.columns import decode, name_classes
 from edgekit.training.data.source import WINDOW, Splits
 from edgekit.training.data.split import by_part, is_held_out, train_and_held_out
 
@@ -68,10 +67,7 @@ class ParquetRows:
         """Decode the bytes of its row."""
         row = self.rows[index]
         cell = _group(row.file, row.group, self.image)[row.row].as_py()
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not isinstance(data, bytes):
-            raise InputError(f"{self.name(index)} has no bytes of an image in {self.image!r}")
-        return load_image(data)
+        return decode(cell, self.name(index), self.image)
 
     def label(self, index: int) -> int:
         """Its class, -1 without classes."""

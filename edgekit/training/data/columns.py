@@ -1,14 +1,31 @@
-"""From what stands in a column of classes to their names and numbers, the same for both parts."""
+"""What stands in the columns of a table: images, and classes, which are numbered for both parts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from edgekit.errors import UsageError
+from edgekit.errors import InputError, UsageError
+from edgekit.runtimes.preprocess import load_image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _MOST = 100_000
 
 Numbers = tuple[int, ...]
+
+
+def decode(cell: object, name: str, column: str) -> Image.Image:
+    """The image in a cell: its bytes, or Hugging Face's ``{"bytes": ..., "path": ...}``.
+
+    Raises:
+        InputError: no bytes, or not of an image; ``name`` is the row's.
+    """
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(data, bytes):
+        raise InputError(f"{name} has no bytes of an image in {column!r}")
+    return load_image(data)
 
 
 def name_classes(
