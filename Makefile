@@ -3,6 +3,7 @@
 # make test-zoo  exports the networks that make test, with one or two a family, does not
 # make test-arm  the same on an emulated AArch64 board, where root, QEMU and a network allow it
 # make bench   the measured figures of README.md and docs
+# make claims  what is claimed of the networks, small: an hour or more of training
 # make clean   remove what these made (not the bundles you exported elsewhere)
 
 PYTHON ?= python3
@@ -22,10 +23,11 @@ BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targe
         $(addprefix models/,__init__.py zoo.py variant.py rows labels.py))
 
 BENCHES = import_time export_time run_overhead graph_forms dcd zoo vs_peers training_speed
+CLAIMS  = digits micronet_claim seed_claim
 # Our TFLite files beside onnx2tf's, where that is installed apart: make bench ONNX2TF=PATH
 ONNX2TF ?=
 
-.PHONY: demo test test-zoo test-arm lint types bench clean
+.PHONY: demo test test-zoo test-arm lint types bench claims clean
 
 demo: $(VENV)/.user
 	$(BIN)/python examples/demo.py
@@ -53,6 +55,9 @@ types: $(VENV)/.dev
 bench: $(VENV)/.dev
 	set -e; for each in $(BENCHES); do $(BIN)/python benchmarks/$$each.py; done
 	test -z "$(ONNX2TF)" || $(BIN)/python benchmarks/vs_onnx2tf.py --onnx2tf "$(ONNX2TF)"
+
+claims: $(VENV)/.dev
+	set -e; for each in $(CLAIMS); do $(BIN)/python benchmarks/$$each.py; done
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

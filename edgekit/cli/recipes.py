@@ -119,5 +119,9 @@ def report(outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Cons
         )
     if outcome.corrupt:
         console.warn(f"{len(outcome.corrupt)} images could not be read: {out / CORRUPT}")
+    if verb == "distill" and outcome.figures:  # only images with classes have figures
+        data = shlex.quote(recipe.data)
+        console.next(f"edgekit evaluate {shlex.quote(str(out))} --data {data} --knn --linear-probe")
+        return
     best = shlex.quote(str(out / BEST))
     console.next(f"edgekit export {recipe.model} --weights {best} --target arm")
