@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from edgekit.export.pipeline import export_zoo
+from edgekit.runtimes import is_available
 from edgekit.training import Recipe, evaluate, train
 from edgekit.training.run_folder import LAST
 
@@ -55,10 +56,15 @@ def _row(model: str, epochs: int, folder: Path) -> str:
     cells: dict[str, tuple[float, float | None]] = {}
     for target in dict.fromkeys(RUNTIMES.values()):
         export_zoo(model, target, weights=str(weights), out=folder / target)
-        wanted = [runtime for runtime, of in RUNTIMES.items() if of == target]
+        wanted = [
+            runtime for runtime, of in RUNTIMES.items() if of == target and is_available(runtime)
+        ]
         found = evaluate(folder / target, DATA, weights=weights, runtimes=wanted)
         cells |= {row.runtime: (row.top1, row.agreement) for row in found}
-    shown = (f"{cells[name][0]:.1%} ({cells[name][1] or 0:.1%})" for name in RUNTIMES)
+    shown = (
+        f"{cells[name][0]:.1%} ({cells[name][1] or 0:.1%})" if name in cells else "-"
+        for name in RUNTIMES
+    )
     return f"| {model} | {cells['torch'][0]:.1%} | {' | '.join(shown)} | {seconds:.0f} |"
 
 

@@ -3,9 +3,9 @@
     python benchmarks/micronet_claim.py
 
 Letters that `glyphs.py` draws, held-out font families, the last epoch of each run, three seeds. A
-MobileNetV3 has the width at which its MAdds are nearest to MicroNet's at the size that is trained,
-which at 64 pixels is another than at 224: what MicroNet computes from the pooled map costs the same
-at any size. The paper's own claim is about 600 epochs of ImageNet.
+MobileNetV3 has that width of the zoo's whose MAdds are nearest to MicroNet's at the size that is
+trained, and the table says how near. At 64 pixels it is another than at 224: what MicroNet computes
+from the pooled map costs the same at any size. The paper's claim is about 600 epochs of ImageNet.
 """
 
 from __future__ import annotations

@@ -88,6 +88,10 @@ class CheckpointError(EdgekitError):
     """Weights that are missing, damaged, unsafe, or of another network."""
 
 
+class NoHeadError(CheckpointError):
+    """Weights of a network without its last layers."""
+
+
 class DownloadError(EdgekitError):
     """Weights that could not be fetched, or were not what they should be."""
 

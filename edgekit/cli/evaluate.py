@@ -67,7 +67,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     split = "trained on" if arguments.train_split else "held-out"
     console.document({"source": str(arguments.source), "split": split, "accuracy": found})
     console.table(
-        ("runtime", "top-1", "top-5", "images", "agrees with torch"), [_row(each) for each in found]
+        ("runtime", "top-1", "top-5", "images", "less torch's top-1", "agrees with torch"),
+        [_row(each) for each in found],
     )
     console.print(f"\n{found[0].images} {split} images of {arguments.data}")
     if found[0].unreadable:
@@ -78,6 +79,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 def _features(arguments: argparse.Namespace, console: Console) -> None:
     from edgekit.training.evaluation import is_weights
 
+    if arguments.train_split:
+        raise UsageError("--knn and --linear-probe compare both parts: leave out --train-split")
     if not is_weights(arguments.source) or arguments.weights or arguments.runtime:
         raise UsageError("--knn and --linear-probe are for weights, not for a bundle")
     from edgekit.training.features import evaluate_features
@@ -102,6 +105,7 @@ def _row(found: Accuracy) -> tuple[str, ...]:
         f"{found.top1:.2%}",
         "-" if found.top5 is None else f"{found.top5:.2%}",
         str(found.images),
+        "-" if found.delta is None else f"{100 * found.delta:+.2f}",
         "-" if found.agreement is None else f"{found.agreement:.2%}",
     )
 

@@ -84,8 +84,9 @@ def make_recipe(
     if arguments.recipe is None and source is not None and not source.is_file():
         raise UsageError(f"no run in {source.parent} to resume: name it with -o")
     base = read_recipe(source, kind) if source else {}
-    if getattr(arguments, "published", False):
-        base = {**published_recipe(arguments.model or base.get("model", "")), **base}
+    model = arguments.model or base.get("model")
+    if getattr(arguments, "published", False) and model:
+        base = {**published_recipe(model), **base}
     said = {name: getattr(arguments, name) for name, _, _ in values}
     said |= {name: getattr(arguments, name, None) for name in _CONTEXT}
     said["image_size"] = arguments.imgsz

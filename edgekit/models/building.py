@@ -133,8 +133,12 @@ def create_variant(
     image_size: int | None = None,
     seed: int = 0,
     drop_head: bool = False,
+    any_width: bool = False,
 ) -> CreatedModel:
-    """As `create`, of a row that need not be of the zoo."""
+    """As `create`, of a row that need not be of the zoo.
+
+    With ``any_width`` a checkpoint's head may have any number of outputs.
+    """
     if drop_head and weights == "random":
         raise UsageError("--drop-head drops the head of a checkpoint: --weights random has none.")
     size = variant.image_size if image_size is None else image_size
@@ -143,7 +147,10 @@ def create_variant(
     found = _find(weights, variant, num_classes, drop_head)
     if isinstance(found, Located):
         try:
-            return _from_checkpoint(found, variant, num_classes, image_size, seed, drop_head)
+            return _from_checkpoint(
+                found, variant, num_classes, image_size, seed, drop_head=drop_head,
+                any_width=any_width,
+            )  # fmt: skip
         except CheckpointError as error:
             if weights != "auto":
                 raise
@@ -200,7 +207,9 @@ def _from_checkpoint(
     classes: int | None,
     image_size: int | None,
     seed: int,
+    *,
     drop_head: bool,
+    any_width: bool,
 ) -> CreatedModel:
     recorded = read_recorded(found.path)
     size = image_size or recorded.image_size or variant.image_size
@@ -212,7 +221,7 @@ def _from_checkpoint(
         recorded=recorded.variant,
         classes=len(recorded.labels) or None,
     )
-    fitted = fit(given, variant, classes, drop_head=drop_head)
+    fitted = fit(given, variant, classes, drop_head=drop_head, any_width=any_width)
     module = build_network(variant, fitted.outputs, size, fitted.head).eval()
     if fitted.dropped:
         info = _load_body(module, found, fitted, variant, size, seed)

@@ -190,8 +190,16 @@ def save_checkpoint(
         what = problems(found.missing, found.left_over, found.differ) or "another head"
         raise CheckpointError(f"what is to be saved is no {variant_id}: {what}.")
     save_file = require("safetensors.torch", "writing .safetensors").save_file
-    with _readable(path, "write"), replacing(path) as temporary:
-        save_file(state, temporary, metadata=_facts(variant_id, labels, image_size))
+    facts = _facts(variant_id, labels, image_size)
+    try:
+        with replacing(path) as temporary:
+            save_file(state, temporary, metadata=facts)
+    # safetensors reports a full disk with an exception of its own.
+    except Exception as error:
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"cannot write {path}: {why}; what was there before is still there."
+        ) from error
 
 
 def _facts(variant_id: str, labels: Sequence[str], image_size: int | None) -> dict[str, str]:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekit.errors import UnknownNameError, UsageError
+from edgekit.models.heads import build_head
 from edgekit.models.mobilenetv2 import LAST_WIDTH, ROWS, STEM_WIDTH, WIDTHS, conv_norm_relu6
 from edgekit.models.resnet import SPECS, BasicBlock, Trunk, convolution
 from edgekit.models.sizes import check_sizes, divisible_width
@@ -324,9 +325,12 @@ class DynamicMobileNetV2(nn.Module):
         width: multiplies every width but the last one's, and is at most 1.
         fc_squeeze: divides the hidden width of the coefficient branches.
         num_classes: outputs.
+        head: see `build_dcd`.
     """
 
-    def __init__(self, width: float, fc_squeeze: int, num_classes: int) -> None:
+    def __init__(
+        self, width: float, fc_squeeze: int, num_classes: int, head: str = "linear"
+    ) -> None:
         super().__init__()
         narrow = divisible_width(STEM_WIDTH * width)
         stages: list[nn.Module] = [conv_norm_relu6(3, narrow, 3, stride=2)]
@@ -339,7 +343,7 @@ class DynamicMobileNetV2(nn.Module):
                 narrow = out
         self.features = nn.Sequential(*stages)
         self.conv = conv_norm_relu6(narrow, LAST_WIDTH, 1)
-        self.classifier = nn.Sequential(nn.Dropout(DROPOUT), DynamicLinear(LAST_WIDTH, num_classes))
+        self.classifier = nn.Sequential(nn.Dropout(DROPOUT), _head(head, LAST_WIDTH, num_classes))
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -359,9 +363,10 @@ class DynamicResNet(Trunk):
     Args:
         depth: a key of ``edgekit.models.resnet.SPECS``.
         num_classes: outputs.
+        head: see `build_dcd`.
     """
 
-    def __init__(self, depth: str, num_classes: int) -> None:
+    def __init__(self, depth: str, num_classes: int, head: str = "linear") -> None:
         spec = SPECS[depth]
         size_of = basic_size if spec.block is BasicBlock else bottleneck_size
 
@@ -371,7 +376,7 @@ class DynamicResNet(Trunk):
 
         super().__init__(spec, make)
         self.classifier = nn.Sequential(
-            nn.Dropout(DROPOUT), DynamicLinear(spec.width_out, num_classes)
+            nn.Dropout(DROPOUT), _head(head, spec.width_out, num_classes)
         )
         initialise(self)
 
@@ -399,32 +404,42 @@ def initialise(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _resnet(depth: str) -> Callable[[int], nn.Module]:
-    return lambda num_classes: DynamicResNet(depth, num_classes)
+def _head(kind: str, width: int, outputs: int) -> nn.Module:
+    """The classifier is dynamic, too; a projection is as in any other network."""
+    return DynamicLinear(width, outputs) if kind == "linear" else build_head(kind, width, outputs)
 
 
-def _mobilenet(width: float, fc_squeeze: int) -> Callable[[int], nn.Module]:
-    return lambda num_classes: DynamicMobileNetV2(width, fc_squeeze, num_classes)
+_Build = Callable[[int, str], nn.Module]
 
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+def _resnet(depth: str) -> _Build:
+    return lambda num_classes, head: DynamicResNet(depth, num_classes, head)
+
+
+def _mobilenet(width: float, fc_squeeze: int) -> _Build:
+    return lambda num_classes, head: DynamicMobileNetV2(width, fc_squeeze, num_classes, head)
+
+
+NETWORKS: dict[str, _Build] = {
     **{f"resnet{depth}": _resnet(depth) for depth in SPECS},
     **{f"mobilenetv2-{name}": _mobilenet(width, 16) for name, width in WIDTHS.items()},
     **{f"mobilenetv2-{name}-fs8": _mobilenet(width, 8) for name, width in WIDTHS.items()},
 }
 
 
-def build_dcd(config: str, *, num_classes: int = 1000, image_size: int = 224) -> nn.Module:
+def build_dcd(
+    config: str, *, num_classes: int = 1000, image_size: int = 224, head: str = "linear"
+) -> nn.Module:
     """Build the network of ``NETWORKS[config]``, with freshly drawn parameters.
 
     The released ResNet-50 to 152 end in a 7x7 pool and so take 224 pixels only; here the pool is
-    global, which is the same at 224, and every size is possible.
+    global, which is the same at 224, and every size is possible. A ``linear`` head is dynamic.
 
     Raises:
-        UnknownNameError: no such configuration.
+        UnknownNameError: no such configuration, or no such head.
         UsageError: impossible sizes, see `check_sizes`.
     """
     if config not in NETWORKS:
         raise UnknownNameError("DCD configuration", config, NETWORKS)
     check_sizes("DCD", num_classes, image_size)
-    return NETWORKS[config](num_classes)
+    return NETWORKS[config](num_classes, head)

@@ -21,7 +21,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from edgekit.errors import CheckpointError
+from edgekit.errors import CheckpointError, NoHeadError
 from edgekit.models.naming import COUNTER, NAMINGS, Naming, Shapes, Table, in_module, tables
 from edgekit.models.zoo import VARIANTS, Variant
 
@@ -39,13 +39,11 @@ def build_network(
     """The network of a row, by the builder the row names, with the builder's own parameters."""
     module, _, function = variant.build.partition(":")
     build: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
-    # A builder that makes heads of one kind takes no such argument.
-    kind = {"head": head or variant.head} if len(variant.heads) > 1 else {}
     return build(
         variant.config,
         num_classes=variant.num_classes if num_classes is None else num_classes,
         image_size=variant.image_size if image_size is None else image_size,
-        **kind,
+        head=head or variant.head,
     )
 
 
@@ -348,7 +346,12 @@ class Fit:
 
 
 def fit(
-    given: Given, variant: Variant, num_classes: int | None = None, *, drop_head: bool = False
+    given: Given,
+    variant: Variant,
+    num_classes: int | None = None,
+    *,
+    drop_head: bool = False,
+    any_width: bool = False,
 ) -> Fit:
     """Decide whether ``given`` is of ``variant``, and how it is loaded.
 
@@ -358,9 +361,11 @@ def fit(
         num_classes: outputs that were asked for; by default what the head in the file has, if
             that is the row's, of another kind than the row's, or of classes that the file names.
         drop_head: take the body only.
+        any_width: take a head of as many outputs as it has.
 
     Raises:
-        CheckpointError: it is of another network, flavour or number of classes, or has no head.
+        CheckpointError: it is of another network, flavour or number of classes.
+        NoHeadError: there is none in it.
     """
     if given.recorded not in ("", variant.id):
         raise CheckpointError(
@@ -376,7 +381,7 @@ def fit(
         outputs = variant.num_classes if num_classes is None else num_classes
         notes = tuple(filter(None, [_tensorflow_note(given, found)]))
         return Fit(_body(given, found), variant.head, outputs, found.table.own_head, notes)
-    _check_head(given, found, num_classes)
+    _check_head(given, found, found.outputs if any_width else num_classes)
     return Fit(_renamed(given, found), found.head, found.outputs, notes=_notes(given, found))
 
 
@@ -442,7 +447,8 @@ def _check_head(given: Given, found: Match, num_classes: int | None) -> None:
         heads = _head_prefixes(naming)
         keys = [key for key in given.state if any(in_module(key, head) for head in heads)]
         what = f"a head that it cannot have ({some(keys)})" if keys else "no head"
-        raise CheckpointError(f"{given.name} has the body of {variant.id} and {what}: use {_DROP}.")
+        kind = CheckpointError if keys else NoHeadError
+        raise kind(f"{given.name} has the body of {variant.id} and {what}: use {_DROP}.")
     wanted = num_classes
     if wanted is None and found.head == variant.head == "linear":
         wanted = given.classes or variant.num_classes

@@ -5,6 +5,8 @@ What a row says is in `edgekit.models.variant`, the rows themselves are in `edge
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgekit.errors import UnknownNameError
 from edgekit.models.rows import dcd, efficientnet, micronet, mobilenet, resnet
 from edgekit.models.variant import Published, Variant, Weights
@@ -33,11 +35,15 @@ def get_variant(model_id: str) -> Variant:
     Raises:
         UnknownNameError: no such row; names the close ones.
     """
+    return _row(model_id, VARIANTS)
+
+
+def _row(model_id: str, rows: Mapping[str, Variant]) -> Variant:
     try:
-        return VARIANTS[model_id]
+        return rows[model_id]
     except KeyError:
         hint = "`edgekit models` lists all."
-        raise UnknownNameError("model", model_id, VARIANTS, hint) from None
+        raise UnknownNameError("model", model_id, rows, hint) from None
 
 
 def get_teacher(model_id: str) -> Variant:
@@ -46,7 +52,7 @@ def get_teacher(model_id: str) -> Variant:
     Raises:
         UnknownNameError: no such row; names the close ones.
     """
-    return TEACHERS[model_id] if model_id in TEACHERS else get_variant(model_id)
+    return _row(model_id, {**VARIANTS, **TEACHERS})
 
 
 def list_models(family: str | None = None) -> list[Variant]:

@@ -153,6 +153,9 @@ class OnBatch(nn.Module):
         return normal.view(images.shape)
 
 
+_BLUR = (13, 13)  # three of the largest sigma on each side
+
+
 def _operators(row: Augment) -> list[nn.Module]:
     if row == Augment(row.name, row.area, row.ratio):
         return []
@@ -168,5 +171,5 @@ def _operators(row: Augment) -> list[nn.Module]:
     if row.grey:
         made.append(kornia.RandomGrayscale(p=row.grey))
     if row.blur:
-        made.append(kornia.RandomGaussianBlur((23, 23), (0.1, 2.0), p=row.blur))
+        made.append(kornia.RandomGaussianBlur(_BLUR, (0.1, 2.0), p=row.blur))
     return made

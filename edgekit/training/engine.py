@@ -104,6 +104,13 @@ class Diverged(EdgekitError):  # noqa: N818  # what happened, in the field's wor
     """A loss that is no number."""
 
 
+def _forget_precision(state: Any, precision: str) -> None:
+    """Of an earlier run in this process: accelerate has one for all of them."""
+    kept = state.AcceleratorState._shared_state
+    if kept and kept.get("_mixed_precision") != precision:
+        state.AcceleratorState._reset_state()
+
+
 _SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
@@ -115,6 +122,7 @@ def make_accelerator(recipe: Recipe) -> Any:
         UsageError: no such precision here, or a way to distribute that a run cannot be saved with.
     """
     accelerate = require("accelerate", "training")
+    _forget_precision(require("accelerate.state", "training"), recipe.precision)
     try:
         accelerator = accelerate.Accelerator(
             mixed_precision=recipe.precision, step_scheduler_with_optimizer=False
@@ -218,9 +226,12 @@ class _Run:
         each = torch.tensor([float(flag)], device=self.accelerator.device)
         return int(self.accelerator.reduce(each, "sum").item())
 
-    def _write(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that a state holds.
+
+        Raises:
+            Diverged: values that are no numbers.
+        """
         groups = {
             "objective": self.bare.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
@@ -237,6 +248,12 @@ class _Run:
                 f"{lost[0]} has values that are no numbers after step {self.step}: "
                 f"{self._start_anew()}"
             )
+        return tensors
+
+    def _write(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        tensors = self._tensors()
         scaler = self.accelerator.scaler
         scale = float(scaler.get_scale()) if scaler is not None else None
         state = State(
@@ -276,7 +293,7 @@ class _Run:
                     self.outcome.interrupted = True
                     break
         self.outcome.steps = self.step
-        self.outcome.best = self.best if self.job.choose else None
+        self.outcome.best = self.best if self.job.choose and self.best >= 0 else None
         return self.outcome
 
     def _one(self, batch: Batch) -> float:
@@ -337,9 +354,10 @@ class _Run:
         device, share = self.accelerator.device, len(batch.images) // 2
         if self.accelerator.num_processes > 1:  # the others wait for gradients of the whole batch
             return f"a batch of {self.recipe.batch_size} needs more memory than {device} has"
+        queue = getattr(self.recipe, "queue", 0)
         while share >= 2:
             self.optimizer.zero_grad(set_to_none=True)
-            if self._if_it_fits(batch.first(share)) is not None:
+            if queue % share == 0 and self._if_it_fits(batch.first(share)) is not None:
                 return self._use(share)
             share //= 2
         return (
@@ -374,11 +392,13 @@ class _Run:
 
     def _end_of_epoch(self, metrics: Metrics, clock: _Clock) -> None:
         kept = self.average.module if self.average is not None else self.network
-        figures = {}
+        figures: dict[str, float] = {}
+        loss, images_per_s = self._over_processes()["loss"], clock.images_per_s()
         if self.accelerator.is_main_process:
+            self._tensors()  # weights that are no numbers must not replace good ones
             figures = dict(self.job.evaluate(kept))
             epoch = self.step // self.job.plan.steps
-            seen = {"loss": self._mean_loss(), "images_per_s": clock.images_per_s()}
+            seen = {"loss": loss, "images_per_s": images_per_s}
             metrics.write(self.step, {"epoch": epoch, **seen, **figures})
             self.job.save(kept, self.job.out / LAST)
             first = next(iter(figures.values()), 0.0)
@@ -387,13 +407,23 @@ class _Run:
                 self.job.save(kept, self.job.out / BEST)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self.job.progress(
-                f"epoch {epoch} of {self.recipe.epochs}: loss {self._mean_loss():.4f}, {shown}, "
-                f"{clock.images_per_s():.0f} images/s, {clock.left(self.step, self.steps)} left"
+                f"epoch {epoch} of {self.recipe.epochs}: loss {loss:.4f}, {shown}, "
+                f"{images_per_s:.0f} images/s, {clock.left(self.step, self.steps)} left"
             )
         self.outcome.figures = figures
         clock.new_epoch()
         self.losses = 0.0, 0
         self.accelerator.wait_for_everyone()
+
+    def _over_processes(self) -> dict[str, float]:
+        """The mean loss of all, and in the outcome the corrupt images of all."""
+        loss, corrupt = self._mean_loss(), sorted(self.outcome.corrupt)
+        if self.accelerator.num_processes == 1:
+            return {"loss": loss}
+        gather = require("accelerate.utils", "training").gather_object
+        found = gather([(loss, corrupt)])
+        self.outcome.corrupt.update(name for _, names in found for name in names)
+        return {"loss": sum(each for each, _ in found) / len(found)}
 
     def _line(self, clock: _Clock) -> str:
         return (

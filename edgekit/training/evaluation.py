@@ -36,6 +36,7 @@ class Accuracy:
         images: that were evaluated.
         agreement: share of images whose best class is the one that torch gives; None where no
             torch network is at hand.
+        delta: top-1 less torch's; None likewise.
         unreadable: images that are not among them.
     """
 
@@ -44,6 +45,7 @@ class Accuracy:
     top5: float | None
     images: int
     agreement: float | None = None
+    delta: float | None = None
     unreadable: int = 0
 
 
@@ -82,8 +84,12 @@ def accuracy(
     if logits.shape[1] > 5:
         five = np.argpartition(-logits, 5, axis=1)[:, :5]
         top5 = float((five == classes[:, None]).any(1).mean())
-    agreement = None if torchs is None else float((best == torchs.argmax(1)).mean())
-    return Accuracy(runtime, float((best == classes).mean()), top5, len(classes), agreement)
+    top1 = float((best == classes).mean())
+    if torchs is None:
+        return Accuracy(runtime, top1, top5, len(classes))
+    wanted = torchs.argmax(1)
+    delta = top1 - float((wanted == classes).mean())
+    return Accuracy(runtime, top1, top5, len(classes), float((best == wanted).mean()), delta)
 
 
 def evaluate_network(

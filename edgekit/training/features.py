@@ -13,7 +13,7 @@ from edgekit.models.building import CreatedModel
 from edgekit.models.preparation import variant_preprocessing
 from edgekit.training.data import open_data
 from edgekit.training.evaluation import load_saved
-from edgekit.training.neighbours import neighbour_figures
+from edgekit.training.neighbours import neighbours
 from edgekit.training.networks import without_head
 from edgekit.training.probe import linear_probe
 
@@ -62,8 +62,10 @@ def evaluate_features(
     found = []
     for name, network in _parts(created, body) if knn else ():
         progress(f"nearest neighbours, {name}")
-        figures = neighbour_figures(network, splits, rule)
-        found += [Figure(name, how, top1) for how, top1 in figures.items()]
+        figures = neighbours(network, splits, rule)
+        if figures.unreadable:
+            progress(f"{figures.unreadable} images cannot be read and are not counted")
+        found += [Figure(name, how, top1) for how, top1 in figures.top1.items()]
     if probe_epochs:
         probes = linear_probe(
             body, created.variant, created.image_size, splits,

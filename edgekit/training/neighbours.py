@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F  # noqa: N812  # its usual name
 from torch import Tensor, nn
@@ -18,57 +21,93 @@ _MOST_WHILE_TRAINING = 20_000
 _AT_ONCE = 256  # queries whose similarities are in memory
 
 
+@dataclass(frozen=True)
+class Features:
+    """Of images that can be read.
+
+    Attributes:
+        values: L2-normalised (N, D).
+        classes: (N,).
+        unreadable: images that are not among them.
+    """
+
+    values: Tensor
+    classes: Tensor
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What nearest neighbours get right.
+
+    Attributes:
+        top1: share of the held-out images, by ``1-NN`` and ``20-NN``.
+        unreadable: images of both parts that are not among them.
+    """
+
+    top1: Mapping[str, float]
+    unreadable: int
+
+
 def features_of(
-    network: nn.Module, source: ImageSource, rule: Preprocessing, most: int = 0
-) -> tuple[Tensor, Tensor]:
-    """L2-normalised answers (N, D) and classes (N,), of images prepared as for evaluation.
+    network: nn.Module, source: ImageSource, rule: Preprocessing, most: int = 0, workers: int = -1
+) -> Features:
+    """A network's answers to images, prepared as for evaluation.
 
     Args:
         network: (B, 3, S, S) -> (B, D).
         source: images with classes.
         rule: how they are prepared.
         most: of so many images, evenly spread; of all with 0.
+        workers: see `Recipe`.
     """
     every = -(-len(source) // most) if most else 1
     batches = evaluation_batches(
-        source, rule, batch_size=64, workers=worker_count(-1, source), every=every
+        source, rule, batch_size=64, workers=worker_count(workers, source), every=every
     )
     features, classes = logits_of(network, batches)
-    return F.normalize(torch.from_numpy(features), dim=1), torch.from_numpy(classes)
+    lacking = len(range(0, len(source), every)) - len(classes)
+    values = F.normalize(torch.from_numpy(features), dim=1)
+    return Features(values, torch.from_numpy(classes), lacking)
 
 
-def nearest(
-    known: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor], neighbours: int, classes: int
-) -> float:
+def nearest(known: Features, asked: Features, neighbours: int, classes: int) -> float:
     """Share of ``asked`` whose class most of its neighbours have.
 
     A neighbour's vote weighs exp(cosine / T), T = `TEMPERATURE`.
 
     Args:
-        known: features (N, D) and classes (N,).
-        asked: features (M, D) and classes (M,).
-        neighbours: that vote, at most N.
+        known: that vote,
+        asked: on these.
+        neighbours: how many vote, if there are as many.
         classes: how many there are.
     """
     right = 0
-    for first in range(0, len(asked[0]), _AT_ONCE):
-        features, wanted = (part[first : first + _AT_ONCE] for part in asked)
-        near = (features @ known[0].T).topk(min(neighbours, len(known[0])), dim=1)
+    for first in range(0, len(asked.values), _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        features, wanted = asked.values[part], asked.classes[part]
+        near = (features @ known.values.T).topk(min(neighbours, len(known.values)), dim=1)
         votes = torch.zeros(len(features), classes)
-        votes.scatter_add_(1, known[1][near.indices], (near.values / TEMPERATURE).exp())
+        votes.scatter_add_(1, known.classes[near.indices], (near.values / TEMPERATURE).exp())
         right += int((votes.argmax(1) == wanted).sum())
-    return right / len(asked[0])
+    return right / len(asked.values)
 
 
-def neighbour_figures(
-    network: nn.Module, splits: Splits, rule: Preprocessing, *, while_training: bool = False
-) -> dict[str, float]:
+def neighbours(
+    network: nn.Module,
+    splits: Splits,
+    rule: Preprocessing,
+    *,
+    while_training: bool = False,
+    workers: int = -1,
+) -> Neighbours:
     """Accuracy on the held-out images with 1 and with 20 neighbours of the trained-on ones.
 
     Of large sets only a part is taken ``while_training``.
     """
     most = _MOST_WHILE_TRAINING if while_training else 0
     parts = (splits.train, splits.held_out)
-    known, asked = (features_of(network, part, rule, most) for part in parts)
+    known, asked = (features_of(network, part, rule, most, workers) for part in parts)
     count = len(splits.train.labels)
-    return {f"{k}-NN": nearest(known, asked, k, count) for k in NEIGHBOURS}
+    top1 = {f"{k}-NN": nearest(known, asked, k, count) for k in NEIGHBOURS}
+    return Neighbours(top1, known.unreadable + asked.unreadable)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgekit.errors import CheckpointError, UsageError
+from edgekit.errors import CheckpointError, NoHeadError, UsageError
 from edgekit.models.building import CreatedModel, create_variant
 from edgekit.models.checkpoint import build_network, read_recorded, variant_shapes
 from edgekit.models.naming import tables
@@ -78,12 +78,14 @@ class Teacher:
         width: numbers of an embedding.
         variant: its row.
         sha256: of its weights.
+        what: the embedding is, for progress.
     """
 
     embedding: nn.Module
     width: int
     variant: Variant
     sha256: str
+    what: str
 
 
 def load_teacher(spec: str, model_id: str, size: int) -> Teacher:
@@ -107,10 +109,13 @@ def load_teacher(spec: str, model_id: str, size: int) -> Teacher:
         )
     row = get_teacher(model_id)
     try:
-        created = create_variant(row, spec, image_size=size)
-    except CheckpointError:
-        # Of a classifier of other classes, say, the body is all that is wanted.
+        created = create_variant(row, spec, image_size=size, any_width=True)
+    except NoHeadError:
         return _teacher(create_variant(row, spec, image_size=size, drop_head=True), projects=False)
+    except CheckpointError as error:
+        # Whoever reads a file takes it for the weights of what is to be exported.
+        said = str(error).replace("--weights ", "--teacher ").partition(": use --drop-head")[0]
+        raise CheckpointError(said) from error
     if created.weights.random:
         raise CheckpointError(f"--teacher {spec}: {created.weights.why or created.weights.note}.")
     return _teacher(created, projects=created.task == "embedding")
@@ -121,4 +126,6 @@ def _teacher(created: CreatedModel, *, projects: bool) -> Teacher:
     size = created.image_size
     with torch.no_grad():
         width = body(torch.zeros(1, 3, size, size)).shape[1]
-    return Teacher(body, width, created.variant, created.weights.sha256)
+    kind = "projection" if projects else "features before its head"
+    what = f"{created.variant.id}'s {kind}, {width} numbers"
+    return Teacher(body, width, created.variant, created.weights.sha256, what)

@@ -125,4 +125,5 @@ def _fit(probe: _Probe, recipe: Recipe, splits: Splits, variant: Variant) -> Non
             save=lambda _network, _path: None,
             progress=lambda _: None,
         )
-        run_job(probe, probe, job, make_accelerator(recipe))
+        if run_job(probe, probe, job, make_accelerator(recipe)).interrupted:
+            raise KeyboardInterrupt  # half a probe has no accuracy

@@ -170,12 +170,15 @@ class DistillRecipe(Recipe):
         for field in dataclasses.fields(Recipe):
             if field.name in _OF_CLASSIFIERS and getattr(self, field.name) != field.default:
                 raise UsageError(f"{field.name} is of edgekit train, and means nothing here")
+        if 0 < self.patch_size < _LEAST_PATCH:
+            raise UsageError(f"patch_size is {self.patch_size}; {_LEAST_PATCH} or more can be")
         if self.patches and self.method != "seed":
             raise UsageError(f"patches are SEED's; --method {self.method} takes two whole views")
         check_queue(self.queue, self.batch_size)
 
 
 METHODS = ("seed", "moco-v2")
+_LEAST_PATCH = 8  # pixels: a blur mirrors six of them at each edge
 _SEED_LR, _SEED_BATCH, _SEED_WARMUP = 0.03, 256, 5.0
 _OF_CLASSIFIERS = ("weights", "drop_head", "label_smoothing", "mixup", "cutmix")
 

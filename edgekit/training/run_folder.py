@@ -50,8 +50,8 @@ def prepare(out: Path, recipe: Recipe, *, anew: bool) -> None:
         if anew:
             _remove_run(out)
         out.mkdir(parents=True, exist_ok=True)
-        # A run that goes on keeps the recipe that it began with.
-        if not (out / RECIPE).exists():
+        # A run that goes on keeps the recipe that it began with; without a state it begins anew.
+        if not ((out / STATE).exists() and (out / RECIPE).exists()):
             with written(out / RECIPE) as temporary:
                 write_recipe(recipe, temporary)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,11 +18,11 @@ from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.preparation import variant_preprocessing
 from edgekit.models.zoo import Variant, get_variant
 from edgekit.training.augment import PATCH_AREA, Augment, Crops, OnBatch, get_augment
-from edgekit.training.data import Splits, open_data
+from edgekit.training.data import ImageSource, Splits, open_data
 from edgekit.training.data.loading import Plan, training_batches, worker_count
 from edgekit.training.engine import Evaluate, Job, Outcome, make_accelerator, run_job
 from edgekit.training.evaluation import evaluate_network, figures
-from edgekit.training.neighbours import neighbour_figures
+from edgekit.training.neighbours import neighbours
 from edgekit.training.networks import (
     Renormalised,
     fresh,
@@ -30,7 +31,7 @@ from edgekit.training.networks import (
 )
 from edgekit.training.recipe import DistillRecipe, Recipe
 from edgekit.training.run_folder import check_folder, prepare
-from edgekit.training.self_supervised import MoCo, Queue, Seed
+from edgekit.training.self_supervised import MOCO_FEWEST, MoCo, Queue, Seed
 from edgekit.training.supervised import Supervised
 
 Progress = Callable[[str], None]
@@ -77,9 +78,8 @@ def train(
     rule = variant_preprocessing(variant, recipe.image_size)
 
     def evaluate(kept: nn.Module) -> Mapping[str, float]:
-        found = evaluate_network(kept, splits.held_out, rule)
-        if found.unreadable:
-            _unreadable(found.unreadable, recipe, progress)
+        found = evaluate_network(kept, splits.held_out, rule, workers=recipe.workers)
+        _tell_unreadable(found.unreadable, recipe, progress)
         return figures(found)
 
     row = get_augment(recipe.augment or splits.train.augment)
@@ -88,8 +88,10 @@ def train(
     return _run(Supervised(network, recipe), network, job, accelerator, anew=force and not resume)
 
 
-def _unreadable(count: int, recipe: Recipe, progress: Progress) -> None:
-    what = f"{count} of the held-out images cannot be read"
+def _tell_unreadable(count: int, recipe: Recipe, progress: Progress) -> None:
+    what = f"{count} of the images to evaluate with cannot be read"
+    if not count:
+        return
     if recipe.on_corrupt == "fail":
         raise InputError(f"{what} (--on-corrupt skip evaluates without them)")
     progress(what)
@@ -98,6 +100,8 @@ def _unreadable(count: int, recipe: Recipe, progress: Progress) -> None:
 def _classifier(variant: Variant, recipe: Recipe, classes: int) -> nn.Module:
     """As its authors begin, or with the weights of another training."""
     if recipe.weights == "random":
+        if recipe.drop_head:
+            raise UsageError("--drop-head is for --weights: random ones have no head to drop")
         return fresh(variant, classes, recipe.image_size, recipe.seed)
     created = create(
         variant.id,
@@ -130,13 +134,17 @@ def distill(
     check_folder(out, resume=resume, force=force)
     splits = open_data(recipe.data)
     accelerator = make_accelerator(recipe)
-    objective, network, facts = _METHODS[recipe.method](variant, recipe, accelerator)
+    objective, network, facts = _METHODS[recipe.method](variant, recipe, accelerator, progress)
     rule = variant_preprocessing(variant, recipe.image_size)
 
     def evaluate(kept: nn.Module) -> Mapping[str, float]:
         if not splits.held_out.labels:
             return {}
-        return neighbour_figures(without_head(kept, variant), splits, rule, while_training=True)
+        found = neighbours(
+            without_head(kept, variant), splits, rule, while_training=True, workers=recipe.workers
+        )
+        _tell_unreadable(found.unreadable, recipe, progress)
+        return found.top1
 
     own = splits.train.augment
     row = recipe.augment or _HARDER.get(own, own)
@@ -158,8 +166,10 @@ def _crops(recipe: DistillRecipe, row: Augment) -> tuple[Crops, ...]:
     return (whole, Crops(replace(row, area=PATCH_AREA), size, recipe.patches))
 
 
-def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> _Method:
+def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any, progress: Progress) -> _Method:
     found = load_teacher(recipe.teacher, recipe.teacher_model, recipe.image_size)
+    if accelerator.is_main_process:
+        progress(f"teacher: {found.what}")
     teacher = Renormalised(found.embedding, of=variant, to=found.variant)
     if recipe.embedding not in (0, found.width):
         raise UsageError(
@@ -178,7 +188,15 @@ def _seed(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> _Method:
     return objective, student, {"teacher": found.sha256}
 
 
-def _moco(variant: Variant, recipe: DistillRecipe, accelerator: Any) -> _Method:
+def _moco(
+    variant: Variant, recipe: DistillRecipe, accelerator: Any, _progress: Progress
+) -> _Method:
+    share = recipe.batch_size // accelerator.num_processes
+    if share < MOCO_FEWEST:
+        raise UsageError(
+            f"MoCo-v2 normalises in groups and needs {MOCO_FEWEST} images a process, not {share}: "
+            "use a larger --batch-size"
+        )
     width = recipe.embedding or _MOCO_WIDTH
     network = fresh(variant, width, recipe.image_size, recipe.seed, head="projection")
     objective = MoCo(
@@ -220,7 +238,9 @@ def _job(
     )
     # An embedding has no classes, whatever its images have.
     labels = () if isinstance(recipe, DistillRecipe) else source.labels
-    data = {"images": len(source), "labels": list(source.labels), **facts}
+    data = {
+        "images": len(source), "labels": list(source.labels), "names": _digest(source), **facts,
+    }  # fmt: skip
     return Job(
         recipe,
         out,
@@ -235,6 +255,14 @@ def _job(
         data=data,
         choose=not isinstance(recipe, DistillRecipe),
     )
+
+
+def _digest(source: ImageSource) -> str:
+    """Of the names and classes of all images, in their order."""
+    found = hashlib.sha256()
+    for index in range(len(source)):
+        found.update(f"{source.name(index)}\n{source.label(index)}\n".encode())
+    return found.hexdigest()
 
 
 def _run(

@@ -53,9 +53,20 @@ class Queue(nn.Module):
 
 
 def similarities(embeddings: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
-    """(B, 1 + K): of each embedding to its own key, which is number 0, and to the queue."""
-    own = (embeddings * keys).sum(1, keepdim=True)
-    return torch.cat([own, embeddings @ queue.T], dim=1)
+    """(B, 1 + K): of each embedding to its own key, which is number 0, and to the queue.
+
+    Never in half precision, whatever the networks compute in: divided by a temperature of 0.01 or
+    1e-4 its rounding would decide which key is the nearest.
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        own = (embeddings * keys).sum(1, keepdim=True)
+        return torch.cat([own, embeddings @ queue.T], dim=1)
+
+
+def _directions(answers: Tensor) -> Tensor:
+    """L2-normalised, and float32 if they were in half precision."""
+    half = answers.dtype in (torch.float16, torch.bfloat16)
+    return F.normalize(answers.float() if half else answers, dim=1)
 
 
 def seed_loss(
@@ -133,14 +144,15 @@ class Seed(nn.Module):
         several = images.shape[1] if images.dim() == 5 else 1
         images = images.flatten(0, -4)
         with torch.no_grad():
-            keys = F.normalize(self._teacher[0](images), dim=1)
-        embeddings = F.normalize(self.student(images), dim=1)
+            keys = _directions(self._teacher[0](images))
+        embeddings = _directions(self.student(images))
         loss = seed_loss(embeddings, keys, queue.embeddings.clone(), *self.temperatures)
         queue.put(self.gather(keys[::several]))  # the first view of each image
         return loss
 
 
 _GROUPS, _FEWEST = 8, 16  # a group of fewer images has hardly any statistics
+MOCO_FEWEST = 2 * _FEWEST  # images of a process: with one group all would be as without any
 
 
 def _in_groups(network: nn.Module, images: Tensor) -> Tensor:
@@ -181,13 +193,13 @@ class MoCo(nn.Module):
     def forward(self, images: Tensor, _classes: Tensor) -> Tensor:
         """The mean loss of a batch, whose keys then enter the queue."""
         count = len(images)
-        queries = F.normalize(_in_groups(self.network, images[:, 0]), dim=1)
+        queries = _directions(_in_groups(self.network, images[:, 0]))
         shuffled = torch.randperm(count).to(images.device)
         with torch.no_grad():
             pairs = zip(self.follower.parameters(), self.network.parameters(), strict=True)
             for slow, fast in pairs:
                 slow.lerp_(fast.detach(), 1 - self.momentum)
-            found = F.normalize(_in_groups(self.follower, images[shuffled, 1]), dim=1)
+            found = _directions(_in_groups(self.follower, images[shuffled, 1]))
             keys = torch.empty_like(found)
             keys[shuffled] = found
         loss = info_nce(queries, keys, self.queue.embeddings.clone(), self.temperature)

@@ -22,7 +22,7 @@ from edgekit.training.recipe import Recipe
 from edgekit.training.run_folder import written
 
 _FACTS = "edgekit.training"
-_VERSION = 1
+_VERSION = 2
 _GROUPS = ("objective", "average", "optimizer")
 
 
@@ -150,4 +150,4 @@ def _short(value: object) -> str:
 
 _OF_WHAT = {"teacher": "by another teacher"}
 # What does not change the weights.
-_FREE = frozenset({"workers", "save_minutes"})
+_FREE = frozenset({"workers", "save_minutes", "on_corrupt"})

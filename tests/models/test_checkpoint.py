@@ -534,3 +534,19 @@ def test_a_dict_that_holds_itself_is_refused(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "endless.pth")
     with pytest.raises(CheckpointError, match=r"endless\.pth is nested more than 8 deep"):
         read_checkpoint(tmp_path / "endless.pth")
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """safetensors reports it with an exception that is no OSError."""
+    path, network = tmp_path / "own.safetensors", build_network(get_variant("micronet-m0"), 3)
+    save_checkpoint(network, "micronet-m0", path)
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(CheckpointError, match=r"cannot write .*No space left .* is still there"):
+        save_checkpoint(network, "micronet-m0", path)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]

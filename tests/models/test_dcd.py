@@ -38,7 +38,7 @@ GAINS = {"conv": 0.59, "dyn": 0.7, "linear": 1.0, "bias": 0.3, "dyn_bias": 0.0}
 RESHAPING = ("permute", "transpose", "index.Tensor")  # what would move a feature map in memory
 
 
-def filled(config: str, **sizes: int) -> nn.Module:
+def filled(config: str, **sizes: Any) -> nn.Module:
     """The network with a checkpoint in the released format, every value by rule, in double."""
     network = build_dcd(config, **sizes)
     gains = KNOWN.get(config, {}).get("gains") or GAINS
@@ -372,3 +372,16 @@ def test_impossible_sizes_and_names_are_refused() -> None:
         build_dcd("resnet18", image_size=31)
     with pytest.raises(UnknownNameError, match="DCD configuration"):
         build_dcd("resnet19")
+
+
+@pytest.mark.parametrize("config", ["resnet18", "mobilenetv2-x0.35"])
+def test_a_projection_takes_the_place_of_the_dynamic_classifier(config: str) -> None:
+    plain = build_dcd(config, num_classes=7)
+    network = build_dcd(config, num_classes=7, head="projection").eval()
+    head = {key for key in network.state_dict() if key.startswith("classifier.")}
+    leaves = ("0.weight", "0.bias", "2.weight", "2.bias")
+    assert head == {f"classifier.1.{leaf}" for leaf in leaves}
+    rest = [key for key in plain.state_dict() if not key.startswith("classifier.")]
+    assert [key for key in network.state_dict() if key not in head] == rest
+    with torch.no_grad():
+        assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)

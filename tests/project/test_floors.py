@@ -60,6 +60,7 @@ VENDORS = {
     "PIL": {"runtimes/preprocess.py", "training/augment.py"},
     "accelerate": {"training/engine.py"},
     "datasets": {"training/data/huggingface.py"},
+    "pyarrow": {"training/data/parquet.py"},
     "kornia": {"training/augment.py"},
     "sklearn": {"training/data/digits.py"},
     "tomli_w": {"training/recipe.py"},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -242,6 +243,34 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="has values that are no numbers after step"):
         run(tmp_path, EVERY_STEP, wrap=poison)
     assert not (tmp_path / STATE).exists()
+
+
+def test_weights_that_are_no_numbers_replace_no_good_ones(tmp_path: Path) -> None:
+    run(tmp_path, replace(RECIPE, epochs=1))
+    before = (tmp_path / LAST).read_bytes()
+    network: list[nn.Module] = []
+
+    def keep(one: nn.Module) -> nn.Module:
+        network.append(one)
+        return one
+
+    def spoil(done: int) -> None:
+        if done == STEPS // 2 - 1:  # before the last step of the epoch
+            hook = next(network[0].parameters()).register_hook(lambda g: g * float("nan"))
+            hooks.append(hook)
+
+    hooks: list[Any] = []
+    (tmp_path / STATE).unlink()  # so that it begins again
+    with pytest.raises(engine.Diverged, match="no numbers"):
+        run(tmp_path, replace(RECIPE, epochs=1), after_step=spoil, wrap=keep)
+    assert hooks
+    assert (tmp_path / LAST).read_bytes() == before
+
+
+def test_another_precision_in_the_same_process() -> None:
+    for precision in ("bf16", "no", "bf16"):
+        found = engine.make_accelerator(replace(RECIPE, precision=precision))
+        assert found.mixed_precision == precision
 
 
 def test_a_full_disk_keeps_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

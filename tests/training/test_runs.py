@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 
 from edgekit.bundle import open_bundle
 from edgekit.cli import main
-from edgekit.errors import InputError, UsageError
+from edgekit.errors import CheckpointError, InputError, UnknownNameError, UsageError
 from edgekit.models.checkpoint import build_network, read_recorded, save_checkpoint
 from edgekit.models.zoo import get_variant
 from edgekit.training.data import open_data
 from edgekit.training.engine import Outcome
+from edgekit.training.features import evaluate_features
 from edgekit.training.networks import fresh, load_teacher
 from edgekit.training.recipe import DistillRecipe, Recipe, read_recipe
 from edgekit.training.runs import distill, train
@@ -269,6 +270,7 @@ def test_a_student_is_evaluated_by_its_features_and_exported_as_an_embedding(
         (["--teacher", "none.safetensors"], "add --teacher-model ID"),
         (["--teacher", "none.safetensors", "--teacher-model", "resnet18"], "no such file"),
         (["--method", "moco-v2", "--queue", "512", "--teacher", "x"], "has no teacher"),
+        (["--method", "moco-v2", "--queue", "512", "--batch-size", "16"], "needs 32 images"),
     ],
 )
 def test_distillation_that_cannot_be_is_one_line(
@@ -300,6 +302,32 @@ def test_a_run_does_not_go_on_with_another_teacher(trained: Path, tmp_path: Path
     save_checkpoint(create, "micronet-m0", teacher, image_size=32)
     with pytest.raises(UsageError, match="was trained by another teacher"):
         distill(recipe, tmp_path / "run", resume=True)
+
+
+def test_patches_are_learnt_from_and_resume(trained: Path, tmp_path: Path) -> None:
+    recipe = replace(
+        recipe_of(trained / "best.safetensors"), epochs=1, patches=2, patch_size=8,
+        augment="moco-v2", workers=0,
+    )  # fmt: skip
+    said: list[str] = []
+    distill(recipe, tmp_path / "whole", progress=said.append)
+    assert "teacher: micronet-m0's features before its head, 640 numbers" in said
+    state = load_file(tmp_path / "whole" / "state.safetensors")
+    assert [int(state[f"objective.queues.{n}.position"]) for n in range(2)] == [5 * 256 % 512] * 2
+    alone = distill(replace(recipe, patches=0), tmp_path / "alone")
+    assert alone.steps == 5
+    weights = [(tmp_path / run / "last.safetensors").read_bytes() for run in ("whole", "alone")]
+    assert weights[0] != weights[1]
+
+
+def test_a_linear_probe_that_is_interrupted_has_no_accuracy(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "edgekit.training.probe.run_job", lambda *_: Outcome(3, None, interrupted=True)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_features(trained / "best.safetensors", "digits", knn=False, probe_epochs=1)
 
 
 # ---- teachers ----------------------------------------------------------------------------------
@@ -350,6 +378,24 @@ def test_a_file_of_any_method_teaches(pack: Any, head: str, part: str, tmp_path:
     assert found.width == wanted.shape[1] == (512 if head == "linear" else 16)
 
 
+def test_a_teacher_without_a_head_teaches_and_one_with_another_head_does_not(
+    tmp_path: Path,
+) -> None:
+    state = build_network(get_variant("resnet18"), 16, 32).state_dict()
+    body = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    torch.save(body, tmp_path / "body.pth")
+    found = load_teacher(str(tmp_path / "body.pth"), "resnet18", 32)
+    assert (found.width, found.what) == (512, "resnet18's features before its head, 512 numbers")
+    deeper = {f"fc.{n}.weight": torch.zeros(512, 512) for n in (0, 2, 4)}
+    torch.save(body | deeper, tmp_path / "deeper.pth")
+    with pytest.raises(CheckpointError, match=r"a head that it cannot have \(fc.0.weight"):
+        load_teacher(str(tmp_path / "deeper.pth"), "resnet18", 32)
+    with pytest.raises(CheckpointError, match="^--teacher .*none.pth: no such file"):
+        load_teacher(str(tmp_path / "none.pth"), "resnet18", 32)
+    with pytest.raises(UnknownNameError, match="did you mean .*resnet50-x2"):
+        load_teacher("none.pth", "resnet50-2x", 32)
+
+
 @pytest.mark.parametrize("on_corrupt", ["skip", "fail"])
 def test_a_held_out_image_that_cannot_be_read_is_said_or_fatal(
     on_corrupt: str, tmp_path: Path
@@ -365,11 +411,11 @@ def test_a_held_out_image_that_cannot_be_read_is_said_or_fatal(
     )  # fmt: skip
     said: list[str] = []
     if on_corrupt == "fail":
-        with pytest.raises(InputError, match="1 of the held-out images cannot be read"):
+        with pytest.raises(InputError, match="1 of the images to evaluate with cannot be read"):
             train(recipe, tmp_path / "run", progress=said.append)
     else:
         train(recipe, tmp_path / "run", progress=said.append)
-        assert "1 of the held-out images cannot be read" in said
+        assert "1 of the images to evaluate with cannot be read" in said
 
 
 @pytest.mark.parametrize("on_corrupt", ["skip", "fail"])

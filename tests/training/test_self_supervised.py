@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812  # its usual name
 from torch import Tensor, nn
 
 from edgekit.errors import UnknownNameError, UsageError
-from edgekit.training.neighbours import nearest
+from edgekit.training.neighbours import Features, nearest
 from edgekit.training.recipe import DistillRecipe
 from edgekit.training.self_supervised import MoCo, Queue, Seed, info_nce, seed_loss
 
@@ -176,6 +176,38 @@ def test_a_step_of_moco() -> None:
     assert int(objective.queue.position) == 3
 
 
+def test_moco_knows_a_key_by_its_image_and_not_by_its_batch() -> None:
+    """Of 64 images in four groups: each is normalised with 16, and its key with 16 others."""
+    objective = MoCo(
+        network(0), Queue(128, 4, 0), temperature=0.2, momentum=1.0, gather=lambda keys: keys
+    ).train()
+    images = torch.randn(64, 2, 3, 2, 2)
+    queue = objective.queue.embeddings.clone()
+    torch.manual_seed(7)
+    loss = objective(images, torch.zeros(64))
+    torch.manual_seed(7)
+    order = torch.randperm(64)
+    query, key = network(0).train(), network(0).train()
+    queries = torch.cat([query(images[n : n + 16, 0]) for n in range(0, 64, 16)])
+    keys = torch.empty(64, 4)
+    for n in range(0, 64, 16):
+        keys[order[n : n + 16]] = key(images[order[n : n + 16], 1])
+    queries, keys = F.normalize(queries, dim=1), F.normalize(keys, dim=1)
+    assert torch.allclose(loss, info_nce(queries, keys, queue, 0.2), atol=1e-6)
+    assert torch.allclose(objective.queue.embeddings[:64], keys, atol=1e-6)
+
+
+def test_half_precision_does_not_decide_which_key_is_near() -> None:
+    """Of embeddings that are all alike, as those of an untrained network are."""
+    mean = F.normalize(torch.randn(1, 128), dim=1)
+    alike = F.normalize(mean + 0.005 * torch.randn(512, 128), dim=1)
+    own, others = alike[:8], alike[8:]
+    wanted = seed_loss(own.double(), own.double(), others.double(), 0.2, 1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = seed_loss(own, own, others, 0.2, 1e-4)
+    assert float(found) == pytest.approx(float(wanted), rel=1e-3)
+
+
 # ---- neighbours --------------------------------------------------------------------------------
 
 
@@ -184,9 +216,10 @@ def test_neighbours_vote_by_their_similarity() -> None:
     asked = F.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), dim=1)
     classes = torch.tensor([0, 1, 1])
     wanted = torch.tensor([0, 1])
+    of_known = Features(known, classes, 0)
     for k in (1, 3, 20):  # of three neighbours two are of the other class, and far away
-        assert nearest((known, classes), (asked, wanted), k, 2) == 1.0
-    assert nearest((known, classes), (asked, 1 - wanted), 1, 2) == 0.0
+        assert nearest(of_known, Features(asked, wanted, 0), k, 2) == 1.0
+    assert nearest(of_known, Features(asked, 1 - wanted, 0), 1, 2) == 0.0
 
 
 # ---- recipes -----------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def _dcd(
         macs=macs,
         elementwise_multiplies=elementwise_multiplies,
         labels="imagenet-1k",
+        heads=("linear", "projection"),
         notes=(_NO_TOP1, _LICENCE, *notes, _COST, *(() if file else (_NO_WEIGHTS,))),
         **unreleased(weights=_released(file) if file else None),
     )

@@ -150,8 +150,8 @@ _LARGE = (5_483_032, 216_589_760, 597_408)
 _LARGE_PROJECTING = (6_005_680, 217_112_000, 597_408)
 
 
-def _narrow(top1: str, macs: str) -> Release:
-    published = (("top-1", f"{top1} %"), ("MACs", f"{macs} M"))
+def _narrow(top1: str, macs: str, of_whom: str = "") -> Release:
+    published = ((f"top-1{of_whom}", f"{top1} %"), (f"MACs{of_whom}", f"{macs} M"))
     return unreleased(*(Published(what, value, MICRONET_PEERS) for what, value in published))
 
 
@@ -194,7 +194,7 @@ _V3 = (
     ),
     _v3(
         "small-x0.5", "timm", (1_577_232, 19_630_192, 143_472),
-        _narrow("58.0", "21"), *_NARROW,
+        _narrow("58.0", "21", " of its authors"), *_NARROW,
     ),
     _v3(
         "large", "torchvision", _LARGE,
