@@ -253,7 +253,10 @@ def _explain(error: OSError, destination: Path, content: Mapping[str, bytes]) ->
 
 
 def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+    try:
+        return path.is_dir() and not any(path.iterdir())
+    except FileNotFoundError:  # another writer has just taken it away
+        return True
 
 
 def _why_not_a_bundle(path: Path) -> str:

@@ -15,7 +15,7 @@ _VALUES: Values = (
     ("teacher", str, "weights of the teacher: a file, FILE#PART, a URL or hf://"),
     ("teacher_model", str, "its network, where the weights do not say it"),
     ("embedding", positive, "width of the projection (default: the teacher's, or 128)"),
-    ("patches", int, "small crops of an image beside the whole one; SEED takes 6 or none"),
+    ("patches", int, "small crops of an image beside the whole one (SEED's: 6)"),
     ("patch_size", positive, "side of a patch in pixels (default: 96 of 224)"),
     ("queue", positive, "embeddings to compare with (default: 65536)"),
     ("temperature", float, "of the student (default: 0.2)"),

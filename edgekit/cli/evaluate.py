@@ -46,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Evaluate, then print one row a runtime, or one a way to use the features."""
     check_trainer("evaluate")
-    from edgekit.training.run_folder import BEST
+    # Late: torch takes seconds to import, and a wrong argument must not wait for it.
+    from edgekit.training.evaluation import evaluate
+    from edgekit.training.run_folder import weights_of
 
-    if (arguments.source / BEST).is_file():
-        arguments.source /= BEST
+    arguments.source = weights_of(arguments.source)
     if arguments.knn or arguments.linear_probe:
         _features(arguments, console)
         return
-    from edgekit.training.evaluation import evaluate
 
     found = evaluate(
         arguments.source,

@@ -84,6 +84,8 @@ def make_recipe(
     if arguments.recipe is None and source is not None and not source.is_file():
         raise UsageError(f"no run in {source.parent} to resume: name it with -o")
     base = read_recipe(source, kind) if source else {}
+    if arguments.resume and arguments.command == "distill" and "method" not in base:
+        raise UsageError(f"{source} is a recipe of edgekit train, not of edgekit distill")
     model = arguments.model or base.get("model")
     if getattr(arguments, "published", False) and model:
         base = {**published_recipe(model), **base}

@@ -64,6 +64,7 @@ class Job:
         save: the network's weights into a file.
         progress: told how far it is.
         data: facts of the images that must not change while a run is resumed.
+        name_of: an image, by its number.
         choose: whether the first figure decides which epoch is the best; else it is the last.
     """
 
@@ -76,6 +77,7 @@ class Job:
     save: Save
     progress: Callable[[str], None]
     data: Mapping[str, Any] = field(default_factory=dict)
+    name_of: Callable[[int], str] = str
     choose: bool = True
 
 
@@ -207,7 +209,8 @@ class _Run:
                 {**self.accelerator.scaler.state_dict(), "scale": state.scale}
             )
         self.step, self.best, self.losses = state.step, state.best, state.losses
-        self.job.progress(f"resume at step {self.step} of {self.steps}")
+        done = ": it is at its end" * (self.step == self.steps)
+        self.job.progress(f"resume at step {self.step} of {self.steps}{done}")
 
     def _is_there(self, path: Path) -> bool:
         """Whether the run has a state; all processes must see the same."""
@@ -376,9 +379,9 @@ class _Run:
         plan = self.job.plan
         ((index, _), *_) = next(plan.from_step(self.step, self.step + 1))
         return (
-            f"the loss of step {self.step} (epoch {self.step // plan.steps}, batch "
-            f"{self.step % plan.steps}, whose first image is number {index}) is {value}: "
-            f"{self._start_anew()}"
+            f"the loss of step {self.step + 1} (epoch {self.step // plan.steps + 1}, batch "
+            f"{self.step % plan.steps + 1}, whose first image is {self.job.name_of(index)}) is "
+            f"{value}: {self._start_anew()}"
         )
 
     def _start_anew(self) -> str:

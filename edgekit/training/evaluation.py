@@ -21,6 +21,7 @@ from edgekit.runtimes.model import load
 from edgekit.training.data import open_data
 from edgekit.training.data.loading import Batch, evaluation_batches, worker_count
 from edgekit.training.data.source import ImageSource
+from edgekit.training.run_folder import weights_of
 
 Logits = NDArray[np.float32]
 
@@ -114,7 +115,7 @@ def evaluate(
     """Accuracy of weights in torch, or of a bundle in each of its runtimes that are here.
 
     Args:
-        source: weights of a run, or a bundle.
+        source: weights, a run, whose best they are, or a bundle.
         data: see `edgekit.training.data`.
         weights: of a bundle only, see `evaluate_bundle`,
         runtimes: likewise,
@@ -125,10 +126,12 @@ def evaluate(
     Raises:
         EdgekitError: any of the tree in ``edgekit.errors``.
     """
-    path = Path(source)
+    path = weights_of(Path(source))
+    if not path.exists():
+        raise UsageError(f"no weights, run or bundle at {path}")
     if not is_weights(path):
         return evaluate_bundle(
-            path, data, Path(weights) if weights else None,
+            path, data, weights_of(Path(weights)) if weights else None,
             runtimes=runtimes, threads=threads, trained_on=trained_on, progress=progress,
         )  # fmt: skip
     if weights or runtimes:
@@ -220,6 +223,11 @@ def evaluate_bundle(
         created = load_saved(weights)
         if (created.variant.id, created.labels) != (manifest.model.id, labels):
             raise UsageError(f"the bundle is not of {weights.name}: another network or classes")
+        if created.weights.sha256 != manifest.weights.sha256:
+            raise UsageError(
+                f"the bundle was exported from other weights than {weights}: agreement with them "
+                "would say nothing of it"
+            )
         torchs, classes = logits_of(
             created.module, evaluation_batches(source, rule, batch_size=64, workers=0)
         )

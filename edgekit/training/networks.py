@@ -14,6 +14,7 @@ from edgekit.models.building import CreatedModel, create_variant
 from edgekit.models.checkpoint import build_network, read_recorded, variant_shapes
 from edgekit.models.naming import tables
 from edgekit.models.zoo import Variant, get_teacher
+from edgekit.training.run_folder import weights_of
 
 
 def head_of(variant: Variant) -> str:
@@ -92,7 +93,7 @@ def load_teacher(spec: str, model_id: str, size: int) -> Teacher:
     """The embedding of a projection head, else the features before the head, whatever that is.
 
     Args:
-        spec: weights, see `edgekit.models.weights`; ``FILE#PART`` for a part.
+        spec: weights, see `edgekit.models.weights`; ``FILE#PART`` for a part, or a run.
         model_id: the network, of the zoo or a teacher's; "" where the file says it itself.
         size: pixels of the images.
 
@@ -100,8 +101,11 @@ def load_teacher(spec: str, model_id: str, size: int) -> Teacher:
         UsageError: a file that does not say of which network it is, and no ``model_id``.
         CheckpointError: the weights do not fit, or are random.
     """
+    spec = str(weights_of(Path(spec))) if "://" not in spec else spec
     if not model_id:
         file = Path(spec.rpartition("#")[0] or spec)
+        if not file.exists() and "://" not in spec:
+            raise CheckpointError(f"--teacher {spec}: no such file")
         model_id = read_recorded(file).variant if file.is_file() else ""
     if not model_id:
         raise UsageError(

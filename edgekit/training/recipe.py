@@ -254,6 +254,8 @@ def read_recipe(path: Path, kind: type[Recipe] = Recipe) -> dict[str, Any]:
         raise UsageError(f"--recipe {path} is not TOML: {error}") from error
     types = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(kind)}
     for name, value in found.items():
+        if name not in types and name in _OF_DISTILL:
+            raise UsageError(f"{path} is a recipe of edgekit distill, not of edgekit train")
         if name not in types:
             raise UnknownNameError(f"value of recipe {path.name}", name, types)
         if isinstance(value, bool) != (types[name] is bool) or not isinstance(
@@ -268,4 +270,5 @@ def read_recipe(path: Path, kind: type[Recipe] = Recipe) -> dict[str, Any]:
         raise UsageError(f"--recipe {path}: a number is too large") from error
 
 
+_OF_DISTILL = {field.name for field in dataclasses.fields(DistillRecipe)}
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}

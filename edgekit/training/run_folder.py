@@ -33,11 +33,23 @@ def check_folder(out: Path, *, resume: bool, force: bool) -> None:
     Raises:
         UsageError: there is a run and neither resume nor force, or it is no folder.
     """
+    if resume and force:
+        raise UsageError("--resume goes on and --force begins again: choose one")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; a run is a folder")
+    if resume and (out / LAST).exists() and not (out / STATE).exists():
+        raise UsageError(
+            f"{out} has weights and no {STATE} to go on from: train from them, with --weights "
+            f"{out / LAST} and another -o, or begin again with --force"
+        )
     there = (out / STATE).exists() or (out / RECIPE).exists()
     if there and not (resume or force):
         raise UsageError(f"{out} holds a run: --resume goes on with it, --force starts anew")
+
+
+def weights_of(path: Path) -> Path:
+    """The best weights of a run, if ``path`` is one; else as it is."""
+    return path / BEST if (path / BEST).is_file() else path
 
 
 def prepare(out: Path, recipe: Recipe, *, anew: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -37,6 +38,7 @@ from edgekit.training.supervised import Supervised
 Progress = Callable[[str], None]
 
 _MOCO_WIDTH = 128
+_SETTLED = 100  # steps; a statistic that is a tenth new each step has then forgotten the start
 _PATCH_SHARE = 96 / 224  # of SEED's
 # Without classes images are varied harder: MoCo-v2's row for photographs.
 _HARDER = {"photos": "moco-v2", "glyphs": "glyphs-hard"}
@@ -103,14 +105,19 @@ def _classifier(variant: Variant, recipe: Recipe, classes: int) -> nn.Module:
         if recipe.drop_head:
             raise UsageError("--drop-head is for --weights: random ones have no head to drop")
         return fresh(variant, classes, recipe.image_size, recipe.seed)
-    created = create(
-        variant.id,
-        recipe.weights,
-        num_classes=classes,
-        image_size=recipe.image_size,
-        seed=recipe.seed,
-        drop_head=recipe.drop_head,
-    )
+    try:
+        created = create(
+            variant.id,
+            recipe.weights,
+            num_classes=classes,
+            image_size=recipe.image_size,
+            seed=recipe.seed,
+            drop_head=recipe.drop_head,
+        )
+    except CheckpointError as error:
+        # How many classes there are is said by the data.
+        said = re.sub(r"(use --num-classes \d+|leave out --num-classes), or", "use", str(error))
+        raise CheckpointError(said) from error
     if created.weights.why or (created.weights.random and not recipe.drop_head):
         raise CheckpointError(f"{created.weights.why or created.weights.note}.")
     return created.module
@@ -146,6 +153,9 @@ def distill(
         _tell_unreadable(found.unreadable, recipe, progress)
         return found.top1
 
+    seen = recipe.epochs * len(splits.train)
+    if recipe.queue > seen:
+        progress(f"a queue of {recipe.queue} is never filled: {seen} images are seen in all")
     own = splits.train.augment
     row = recipe.augment or _HARDER.get(own, own)
     crops = _crops(recipe, get_augment(row))
@@ -253,6 +263,7 @@ def _job(
         ),
         progress=progress if accelerator.is_main_process else lambda _: None,
         data=data,
+        name_of=source.name,
         choose=not isinstance(recipe, DistillRecipe),
     )
 
@@ -270,5 +281,11 @@ def _run(
 ) -> Outcome:
     if accelerator.is_main_process:
         prepare(job.out, job.recipe, anew=anew)
+        steps = job.recipe.epochs * job.plan.steps
+        if steps < _SETTLED:
+            job.progress(
+                f"{steps} steps in all: BatchNorm's running statistics may take {_SETTLED} to "
+                "follow the weights, and until then figures can be at chance"
+            )
     accelerator.wait_for_everyone()
     return run_job(objective, network, job, accelerator)

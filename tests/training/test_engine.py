@@ -146,7 +146,7 @@ class Poisoned(nn.Module):
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_the_batch(tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match=r"step 6 \(epoch 1, batch 1, .* number \d+\) is nan"):
+    with pytest.raises(Diverged, match=r"step 7 \(epoch 2, batch 2, .* image is \d+\) is nan"):
         run(tmp_path, wrap=Poisoned)
     assert read_state(tmp_path / STATE, RECIPE, {}).step == 5
 

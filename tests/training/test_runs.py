@@ -23,6 +23,7 @@ from edgekit.models.checkpoint import build_network, read_recorded, save_checkpo
 from edgekit.models.zoo import get_variant
 from edgekit.training.data import open_data
 from edgekit.training.engine import Outcome
+from edgekit.training.evaluation import evaluate
 from edgekit.training.features import evaluate_features
 from edgekit.training.networks import fresh, load_teacher
 from edgekit.training.recipe import DistillRecipe, Recipe, read_recipe
@@ -81,6 +82,30 @@ def test_a_refused_resume_changes_nothing(
     assert main(["train", "--resume", "-q", "-o", str(trained), "--workers", "1"]) == 0
 
 
+def test_weights_without_a_state_are_not_trained_over(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("recipe.toml", "last.safetensors"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    assert main(["train", "--resume", "-q", "-o", str(tmp_path)]) == 2
+    assert "has weights and no state.safetensors to go on from" in capsys.readouterr().err
+    assert (tmp_path / "last.safetensors").read_bytes() == (
+        trained / "last.safetensors"
+    ).read_bytes()
+    assert main(["train", "--resume", "--force", "-q", "-o", str(trained)]) == 2
+    assert "choose one" in capsys.readouterr().err
+
+
+def test_a_recipe_of_the_other_command_is_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["distill", "--resume", "-q", "-o", str(trained)]) == 2
+    assert "is a recipe of edgekit train, not of edgekit distill" in capsys.readouterr().err
+    (tmp_path / "recipe.toml").write_text('method = "seed"')
+    assert main(["train", "--recipe", str(tmp_path / "recipe.toml")]) == 2
+    assert "is a recipe of edgekit distill, not of edgekit train" in capsys.readouterr().err
+
+
 def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", "-o", str(tmp_path / "none")]) == 2
     assert f"no run in {tmp_path / 'none'} to resume" in capsys.readouterr().err
@@ -127,6 +152,15 @@ def test_what_was_trained_is_exported_and_evaluated(
     assert all(row["agreement"] >= 0.99 for row in found[1:])
     assert main(["evaluate", weights, "--data", "digits", "-q", "--json"]) == 0
     (alone,) = json.loads(capsys.readouterr().out)["accuracy"]
+    (same,) = evaluate(trained, "digits")
+    assert same.top1 == alone["top1"], "a run is its best weights"
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(
+        fresh(get_variant("micronet-m0"), 10, 32, 5), "micronet-m0", other,
+        labels=tuple("0123456789"), image_size=32,
+    )  # fmt: skip
+    assert main(["evaluate", bundle, "--data", "digits", "--weights", str(other), "-q"]) == 2
+    assert "was exported from other weights than" in capsys.readouterr().err
     assert (alone["top1"], alone["top5"]) == (found[0]["top1"], found[0]["top5"])
 
 
@@ -139,8 +173,11 @@ def test_what_was_trained_is_exported_and_evaluated(
         (["train", "micronet-m0", "--data", "digit"], "did you mean digits"),
         (["train", "micronet-m0", "--data", "digits", "--lr", "-1"], "lr is -1"),
         (["train", "micronet-m0", "--data", "digits", "--imgsz", "5"], "5"),
-        (["evaluate", "none.safetensors", "--data", "digits"], "none.safetensors"),
-        (["evaluate", "none", "--data", "digits"], "none"),
+        (
+            ["evaluate", "none.safetensors", "--data", "digits"],
+            "no weights, run or bundle at none",
+        ),
+        (["evaluate", "none", "--data", "digits"], "no weights, run or bundle at none"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -163,7 +200,7 @@ def in_two_processes(*line: str, module: str = "edgekit") -> subprocess.Complete
     ]  # fmt: skip
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done
@@ -267,7 +304,7 @@ def test_a_student_is_evaluated_by_its_features_and_exported_as_an_embedding(
     [
         (["--queue", "512"], "--method seed needs --teacher"),
         (["--teacher", "none.safetensors", "--queue", "100"], "must be a multiple of them"),
-        (["--teacher", "none.safetensors"], "add --teacher-model ID"),
+        (["--teacher", "none.safetensors"], "--teacher none.safetensors: no such file"),
         (["--teacher", "none.safetensors", "--teacher-model", "resnet18"], "no such file"),
         (["--method", "moco-v2", "--queue", "512", "--teacher", "x"], "has no teacher"),
         (["--method", "moco-v2", "--queue", "512", "--batch-size", "16"], "needs 32 images"),
@@ -386,6 +423,8 @@ def test_a_teacher_without_a_head_teaches_and_one_with_another_head_does_not(
     torch.save(body, tmp_path / "body.pth")
     found = load_teacher(str(tmp_path / "body.pth"), "resnet18", 32)
     assert (found.width, found.what) == (512, "resnet18's features before its head, 512 numbers")
+    with pytest.raises(UsageError, match="add --teacher-model ID"):
+        load_teacher(str(tmp_path / "body.pth"), "", 32)
     deeper = {f"fc.{n}.weight": torch.zeros(512, 512) for n in (0, 2, 4)}
     torch.save(body | deeper, tmp_path / "deeper.pth")
     with pytest.raises(CheckpointError, match=r"a head that it cannot have \(fc.0.weight"):

@@ -70,6 +70,7 @@ def open_huggingface(folder: Path) -> Splits:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     datasets = require("datasets", "reading a data set of Hugging Face")
+    datasets.disable_progress_bars()
     parts = _parts(datasets, folder)
     train, other = train_and_held_out(parts)
     held_out = other or train
