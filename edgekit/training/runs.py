@@ -154,7 +154,7 @@ def distill(
         return found.top1
 
     seen = recipe.epochs * len(splits.train)
-    if recipe.queue > seen:
+    if recipe.queue > seen and accelerator.is_main_process:
         progress(f"a queue of {recipe.queue} is never filled: {seen} images are seen in all")
     own = splits.train.augment
     row = recipe.augment or _HARDER.get(own, own)
