@@ -7,6 +7,7 @@ is killed at any moment and resumed ends with the same bits as one that was not.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import signal
@@ -137,7 +138,16 @@ def make_accelerator(recipe: Recipe) -> Any:
             f"accelerate is configured for {how}, which cuts a network into parts; those of the "
             "zoo fit whole, and a run saves them whole: use DDP (accelerate config)"
         )
+    if accelerator.num_processes > 1:
+        atexit.unregister(_leave_group)
+        atexit.register(_leave_group)
     return accelerator
+
+
+def _leave_group() -> None:
+    """While Python still stands: gloo's threads abort a process that ends around them."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 _OPTIMIZERS: Mapping[str, Callable[[Any, Recipe], torch.optim.Optimizer]] = {

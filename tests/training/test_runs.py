@@ -202,7 +202,7 @@ def in_two_processes(*line: str, module: str = "edgekit") -> subprocess.Complete
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     return done
 
 
