@@ -103,14 +103,18 @@ class Spec:
     """One network.
 
     Attributes:
-        depth: multiplies the repeats of `ROWS`.
+        depth: multiplies the repeats of ``rows``.
         native_size: height and width of the images that its authors made it for.
         flavour: whose function it is.
+        stem: channels behind the first convolution.
+        rows: its blocks.
     """
 
     depth: float
     native_size: int
     flavour: Flavour
+    stem: int = STEM_WIDTH
+    rows: tuple[Row, ...] = ROWS
 
 
 _B0 = Spec(depth=1.0, native_size=224, flavour=TORCHVISION)
@@ -218,6 +222,31 @@ class Block(nn.Module):
         return x + self.drop(y) if self.skip else y
 
 
+def build_stages(spec: Spec) -> list[nn.Module]:
+    """The stem and the blocks of each row: all that stands before the last convolution."""
+    flavour, width, size = spec.flavour, spec.stem, spec.native_size
+    stages: list[nn.Module] = [conv_norm(3, width, 3, flavour, size, stride=2)]
+    size = same_size(size, 2)
+    repeats = [math.ceil(row.repeats * spec.depth) for row in spec.rows]
+    number = 0
+    for row, count in zip(spec.rows, repeats, strict=True):
+        blocks: list[nn.Module] = []
+        for stride in (row.stride, *(1,) * (count - 1)):
+            dropped = DROPPED_BLOCKS * number / sum(repeats)
+            blocks.append(Block(width, row, stride, flavour, size, dropped))
+            width, size, number = row.width, same_size(size, stride), number + 1
+        stages.append(nn.Sequential(*blocks))
+    return stages
+
+
+def last_size(spec: Spec) -> int:
+    """Pixels a side behind `build_stages`, of an image of the native size."""
+    size = same_size(spec.native_size, 2)
+    for row in spec.rows:
+        size = same_size(size, row.stride)
+    return size
+
+
 class EfficientNet(nn.Module):
     """(B, 3, H, W) -> (B, classes).
 
@@ -229,20 +258,9 @@ class EfficientNet(nn.Module):
 
     def __init__(self, spec: Spec, num_classes: int, head: str = "linear") -> None:
         super().__init__()
-        flavour, width, size = spec.flavour, STEM_WIDTH, spec.native_size
-        stages: list[nn.Module] = [conv_norm(3, width, 3, flavour, size, stride=2)]
-        size = same_size(size, 2)
-        repeats = [math.ceil(row.repeats * spec.depth) for row in ROWS]
-        number = 0
-        for row, count in zip(ROWS, repeats, strict=True):
-            blocks: list[nn.Module] = []
-            for stride in (row.stride, *(1,) * (count - 1)):
-                dropped = DROPPED_BLOCKS * number / sum(repeats)
-                blocks.append(Block(width, row, stride, flavour, size, dropped))
-                width, size, number = row.width, same_size(size, stride), number + 1
-            stages.append(nn.Sequential(*blocks))
-        stages.append(conv_norm(width, LAST_WIDTH, 1, flavour, size))
-        self.features = nn.Sequential(*stages)
+        width = spec.rows[-1].width
+        last = conv_norm(width, LAST_WIDTH, 1, spec.flavour, last_size(spec))
+        self.features = nn.Sequential(*build_stages(spec), last)
         self.classifier = nn.Sequential(
             nn.Dropout(DROPOUT), build_head(head, LAST_WIDTH, num_classes)
         )
