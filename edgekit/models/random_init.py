@@ -49,6 +49,11 @@ def randomise(module: nn.Module, images: Tensor, seed: int, only: str = "") -> N
     """
     module.eval()
     draw_parameters(module, seed, only)
+    calibrate(module, images, only)
+
+
+def calibrate(module: nn.Module, images: Tensor, only: str = "") -> None:
+    """Give each BatchNorm of ``module`` the statistics of what arrives; see `randomise`."""
     module.double()
     part = module.get_submodule(only)
     with torch.no_grad(), _single_threaded(), _calibrating(part), _linear_outputs(part) as seen:
@@ -177,7 +182,7 @@ def _linear_outputs(module: nn.Module) -> Iterator[dict[nn.Linear, Tensor]]:
             hook.remove()
 
 
-def _spread(logits: Tensor, linear_outputs: Mapping[nn.Linear, Tensor]) -> None:
+def _spread(logits: object, linear_outputs: Mapping[nn.Linear, Tensor]) -> None:
     """Scale an output layer that no BatchNorm follows by a power of two, which is exact.
 
     Behind the pooling images differ little. Logits would be the layer's biases, and in them an
@@ -185,7 +190,7 @@ def _spread(logits: Tensor, linear_outputs: Mapping[nn.Linear, Tensor]) -> None:
     """
     for linear, output in linear_outputs.items():
         if output is logits:
-            spread = float(logits.std(0).mean())
+            spread = float(output.std(0).mean())
             if math.isfinite(spread):  # the body of a checkpoint may overflow
                 doublings = round(-math.log2(max(spread, _LEAST_SPREAD)))
                 linear.weight.mul_(2.0 ** max(0, doublings))

@@ -84,6 +84,11 @@ def resolve(spec: str, variant: Variant) -> Located | NoneFound:
         return _released(variant)
     if spec == "auto":
         return _auto(variant)
+    return locate(spec)
+
+
+def locate(spec: str) -> Located:
+    """The file that ``spec`` names: a path, a URL or ``hf://owner/repo/file``; see `resolve`."""
     address, part = _split(spec)
     if "://" in spec:
         return _of_part(_remote(address), public_url(address), part)

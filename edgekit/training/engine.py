@@ -24,8 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgekit.errors import CheckpointError, EdgekitError, InputError, UsageError
 from edgekit.optional import require
-from edgekit.training.augment import OnBatch
-from edgekit.training.data.loading import Batch, Plan
+from edgekit.training.data.loading import Plan
 from edgekit.training.metrics import Metrics
 from edgekit.training.recipe import Recipe
 from edgekit.training.run_folder import BEST, LAST, STATE, write_corrupt
@@ -44,10 +43,28 @@ Evaluate = Callable[[nn.Module], Mapping[str, float]]
 Save = Callable[[nn.Module, Path], None]
 
 
+class AnyBatch(Protocol):
+    """What a step takes: images with classes, or whatever else an objective is fed."""
+
+    @property
+    def size(self) -> int:
+        """Items in it."""
+
+    @property
+    def corrupt(self) -> tuple[str, ...]:
+        """Name and reason of what could not be read."""
+
+    def first(self, count: int) -> AnyBatch:
+        """The first ``count`` of its items."""
+
+    def inputs(self, on_batch: Sequence[Any], device: torch.device) -> tuple[Any, ...]:
+        """Arguments of the objective, on ``device``."""
+
+
 class Batches(Protocol):
     """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
 
-    def __call__(self, *, first: int, last: int) -> Iterator[Batch]:
+    def __call__(self, *, first: int, last: int) -> Iterator[AnyBatch]:
         """From wherever a run is."""
 
 
@@ -60,7 +77,8 @@ class Job:
         out: folder of the run.
         plan: which images a step takes.
         batches: from one step to another.
-        on_batch: for each kind of views, from uint8 to what the network is fed.
+        on_batch: modules that turn what a batch holds into what the network is fed: for each kind
+            of views, from uint8 to float.
         evaluate: figures of the network after an epoch.
         save: the network's weights into a file.
         progress: told how far it is.
@@ -73,7 +91,7 @@ class Job:
     out: Path
     plan: Plan
     batches: Batches
-    on_batch: Sequence[OnBatch]
+    on_batch: Sequence[nn.Module]
     evaluate: Evaluate
     save: Save
     progress: Callable[[str], None]
@@ -164,7 +182,7 @@ def run_job(objective: nn.Module, network: nn.Module, job: Job, accelerator: Any
     """Train ``objective``, of which ``network`` is the part that is kept, from where ``job`` is.
 
     Args:
-        objective: (views of each kind, then classes) -> loss; all that is trained, and all that it
+        objective: what a batch's ``inputs`` are -> loss; all that is trained, and all that it
             remembers.
         network: a part of it.
         job: see there; if its folder has a state, the run goes on from that.
@@ -290,7 +308,7 @@ class _Run:
                 loss = self._one(batch)
                 self.step += 1
                 self.outcome.corrupt.update(batch.corrupt)
-                clock.count(len(batch.images) * self.accelerator.num_processes)
+                clock.count(batch.size * self.accelerator.num_processes)
                 self.losses = self.losses[0] + loss, self.losses[1] + 1
                 ends = self.step % per_epoch == 0
                 if ends:
@@ -309,7 +327,7 @@ class _Run:
         self.outcome.best = self.best if self.job.choose and self.best >= 0 else None
         return self.outcome
 
-    def _one(self, batch: Batch) -> float:
+    def _one(self, batch: AnyBatch) -> float:
         """One step of the optimizer; the loss before it."""
         recipe, accelerator = self.recipe, self.accelerator
         seed_step(recipe.seed, self.step, accelerator.process_index)
@@ -336,24 +354,22 @@ class _Run:
             self.average.update_parameters(self.network)
         return value
 
-    def _gradients(self, batch: Batch) -> float:
+    def _gradients(self, batch: AnyBatch) -> float:
         """Forward and backward; the loss."""
-        device = self.accelerator.device
-        pairs = zip(self.on_batch, batch.views, strict=True)
-        views = [vary(view.to(device)) for vary, view in pairs]
+        inputs = batch.inputs(self.on_batch, self.accelerator.device)
         with self.accelerator.autocast():
-            loss: Tensor = self.objective(*views, batch.classes.to(device))
+            loss: Tensor = self.objective(*inputs)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise Diverged(self._diverged(value))
         self.accelerator.backward(loss)
         return value
 
-    def _check_readable(self, batch: Batch) -> None:
+    def _check_readable(self, batch: AnyBatch) -> None:
         if batch.corrupt and self.recipe.on_corrupt == "fail":
             raise InputError(f"{batch.corrupt[0]} (--on-corrupt skip trains without it)")
 
-    def _if_it_fits(self, batch: Batch) -> float | None:
+    def _if_it_fits(self, batch: AnyBatch) -> float | None:
         """The loss, or None where memory is too small; its contents are let go of by then."""
         try:
             return self._gradients(batch)
@@ -362,9 +378,9 @@ class _Run:
                 raise
             return None
 
-    def _too_large(self, batch: Batch) -> str:
+    def _too_large(self, batch: AnyBatch) -> str:
         """Which batch would fit, found by trying halves of this one."""
-        device, share = self.accelerator.device, len(batch.images) // 2
+        device, share = self.accelerator.device, batch.size // 2
         if self.accelerator.num_processes > 1:  # the others wait for gradients of the whole batch
             return f"a batch of {self.recipe.batch_size} needs more memory than {device} has"
         queue = getattr(self.recipe, "queue", 0)

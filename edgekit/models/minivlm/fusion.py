@@ -32,7 +32,7 @@ _INITIAL_STD = 0.02
 KeysValues = tuple[Tensor, Tensor]
 
 
-def dense(width_in: int, width_out: int) -> nn.Module:
+def dense(width_in: int, width_out: int) -> nn.ModuleDict:
     """Of BERT: a linear layer under this name."""
     return nn.ModuleDict({"dense": nn.Linear(width_in, width_out)})
 
@@ -58,8 +58,8 @@ class Embeddings(nn.Module):
 
     def normalise(self, summed: Tensor) -> Tensor:
         """The sum of the three embeddings -> what enters the encoder."""
-        y: Tensor = self.dropout(self.LayerNorm(summed))
-        return y
+        normalised: Tensor = self.dropout(self.LayerNorm(summed))
+        return normalised
 
 
 class SelfAttention(nn.Module):
@@ -152,14 +152,16 @@ class Bert(nn.Module):
     def regions(self, visual: Tensor) -> Tensor:
         """(B, R, visual) -> (B, R, width)."""
         y: Tensor = self.img_embedding(visual)
-        return self.dropout(self.LayerNorm(y) if self.image_norm else y)
+        y = self.dropout(self.LayerNorm(y) if self.image_norm else y)
+        return y
 
     def encode(
         self, x: Tensor, mask: Tensor, past: list[KeysValues] | None = None
     ) -> tuple[Tensor, list[KeysValues]]:
         """All layers: see `SelfAttention.forward`; keys and values are those of each layer."""
         owns: list[KeysValues] = []
-        for number, layer in enumerate(self.encoder["layer"]):  # type: ignore[arg-type]
+        layers: list[Layer] = list(self.encoder["layer"])  # type: ignore[arg-type]
+        for number, layer in enumerate(layers):
             x, own = layer(x, mask, past[number] if past else None)
             owns.append(own)
         return x, owns
@@ -188,8 +190,8 @@ class Predictions(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """See the class."""
         y = functional.gelu(self.transform["dense"](hidden))
-        y = self.decoder(self.transform["LayerNorm"](y)) + self.bias
-        return y
+        logits: Tensor = self.decoder(self.transform["LayerNorm"](y))
+        return logits + self.bias
 
 
 class Fusion(nn.Module):

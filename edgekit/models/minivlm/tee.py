@@ -171,9 +171,9 @@ class Attributes(nn.Module):
 
     def forward(self, features: Tensor, classes: Tensor) -> Tensor:
         """See the class."""
-        y: Tensor = torch.cat([features, self.classes(classes)], 1)
-        y = self.out(functional.relu(self.hidden(y)))
-        return y
+        both = torch.cat([features, self.classes(classes)], 1)
+        logits: Tensor = self.out(functional.relu(self.hidden(both)))
+        return logits
 
 
 class BoxHead(nn.Module):

@@ -7,7 +7,7 @@ which seeds its crop. So a run can begin at any step, with any number of workers
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,9 +50,22 @@ class Batch(NamedTuple):
         """The first views."""
         return self.views[0]
 
+    @property
+    def size(self) -> int:
+        """How many images it has."""
+        return len(self.images)
+
     def first(self, count: int) -> Batch:
         """The first ``count`` of its images."""
         return Batch(tuple(view[:count] for view in self.views), self.classes[:count], ())
+
+    def inputs(
+        self, on_batch: Sequence[Callable[[Tensor], Tensor]], device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """What an objective is fed: the views, each varied by its own of ``on_batch``; classes."""
+        pairs = zip(on_batch, self.views, strict=True)
+        views = [vary(view.to(device)) for vary, view in pairs]
+        return (*views, self.classes.to(device))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,294 @@
+"""MiniVLM as one network, from files and into them.
+
+    tee.*      of `edgekit.models.minivlm.tee`
+    fusion.*   of `edgekit.models.minivlm.fusion`
+
+A file that edgekit's training writes also has the names that the network answers with, in its
+metadata. Files of others hold a part: `load_fusion` takes OSCAR's, VinVL's and MiniLM's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.errors import CheckpointError, UsageError
+from edgekit.models.building import RANDOM_NOTE, WeightsInfo
+from edgekit.models.checkpoint import load_strict, read_checkpoint
+from edgekit.models.fitting import some
+from edgekit.models.minivlm.fusion import Fusion
+from edgekit.models.minivlm.specs import FusionSpec, MiniVlmSpec, get_vlm
+from edgekit.models.minivlm.tee import Fuse, Tee
+from edgekit.models.random_init import (
+    calibrate,
+    calibration_images,
+    draw_parameters,
+    state_sha256,
+)
+from edgekit.models.weights import Located, locate
+from edgekit.models.whole_file import replacing
+from edgekit.optional import require
+
+_FACTS = "edgekit-vlm"  # key of the metadata; one, as in edgekit.models.checkpoint
+TASKS = ("vqa", "caption", "match", "nlvr2")
+_MAX_NAMES = 1 << 16
+_RANDOM_ANSWERS = 3129  # as many as VQA's usual list has
+
+
+@dataclass(frozen=True)
+class VlmFacts:
+    """What weights say of themselves.
+
+    Attributes:
+        variant: id of the row; "" in files of others.
+        tasks: that they were trained for, of `TASKS`.
+        answers: of the VQA head, in its order.
+        objects: names of the detector's classes, without the background.
+        attributes: names of the attributes.
+    """
+
+    variant: str = ""
+    tasks: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+
+    def heads(self) -> dict[str, int]:
+        """Further heads of the fusion: name -> outputs."""
+        heads = {"vqa": len(self.answers)} if self.answers else {}
+        return {**heads, **({"nlvr2": 2} if "nlvr2" in self.tasks else {})}
+
+
+class MiniVlm(nn.Module):
+    """Both parts; what stands between them is numpy, see ``runtimes/vision_language``."""
+
+    def __init__(self, spec: MiniVlmSpec, heads: Mapping[str, int] | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tee = Tee(spec.tee)
+        self.fusion = Fusion(spec.fusion, heads)
+
+
+@dataclass(frozen=True)
+class CreatedVlm:
+    """A network with weights, in eval mode; see `edgekit.models.building.CreatedModel`."""
+
+    module: MiniVlm
+    facts: VlmFacts
+    weights: WeightsInfo
+
+    @property
+    def spec(self) -> MiniVlmSpec:
+        """Its row, with the sizes that it was built with."""
+        return self.module.spec
+
+
+def fitted(spec: MiniVlmSpec, facts: VlmFacts, vocabulary: int | None = None) -> MiniVlmSpec:
+    """``spec`` with as many classes, attributes and tokens as there are names for."""
+    tee, fusion = spec.tee, spec.fusion
+    if facts.objects:
+        tee = replace(tee, classes=len(facts.objects) + 1)
+    if facts.attributes:
+        tee = replace(tee, attributes=len(facts.attributes))
+    if vocabulary is not None:
+        fusion = replace(fusion, vocabulary=vocabulary)
+    return replace(spec, tee=tee, fusion=fusion)
+
+
+def fresh_vlm(spec: MiniVlmSpec, facts: VlmFacts, seed: int) -> MiniVlm:
+    """As the parts' authors draw them, from ``seed``: to be trained."""
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        return MiniVlm(spec, facts.heads())
+    finally:
+        torch.set_rng_state(state)
+
+
+def random_vlm(spec: MiniVlmSpec, seed: int) -> CreatedVlm:
+    """Weights fit for latency work: the same bits on every machine, activations alive.
+
+    Without names: it answers ``answer 0`` and so on.
+    """
+    answers = tuple(f"answer {n}" for n in range(_RANDOM_ANSWERS))
+    facts = VlmFacts(spec.id, ("vqa", "caption", "match"), answers)
+    module = MiniVlm(spec, facts.heads())
+    draw_parameters(module, seed)
+    with torch.no_grad():
+        for child in module.modules():
+            if isinstance(child, nn.LayerNorm):
+                nn.init.ones_(child.weight)
+                nn.init.zeros_(child.bias)
+            if isinstance(child, Fuse):
+                nn.init.ones_(child.weights)
+    images = calibration_images(4, max(spec.lengths.height, spec.lengths.width))
+    calibrate(module.tee, images)
+    module.eval()
+    info = WeightsInfo(f"random, seed {seed}", state_sha256(module), random=True, note=RANDOM_NOTE)
+    return CreatedVlm(module, facts, info)
+
+
+def create_vlm(model_id: str, weights: str, *, seed: int = 0) -> CreatedVlm:
+    """Build a row of `edgekit.models.minivlm.specs.VLMS` with its weights.
+
+    Args:
+        model_id: of the row.
+        weights: ``auto`` (random, since nobody released any), ``random``, a file, a URL or
+            ``hf://owner/repo/file``.
+        seed: of random weights.
+
+    Raises:
+        UnknownNameError: no such row.
+        CheckpointError, DownloadError: the weights cannot be had or do not fit.
+    """
+    spec = get_vlm(model_id)
+    if weights == "official":
+        raise CheckpointError(f"no weights of {model_id} were released: train them, or --weights")
+    if weights in ("auto", "random"):
+        created = random_vlm(spec, seed)
+        why = "nobody released weights of MiniVLM" if weights == "auto" else ""
+        return replace(created, weights=replace(created.weights, why=why))
+    return from_file(spec, locate(weights))
+
+
+def from_file(spec: MiniVlmSpec, found: Located) -> CreatedVlm:
+    """The network of a file that `save_vlm` wrote.
+
+    Raises:
+        CheckpointError: another network's, or a part of one.
+    """
+    facts = read_facts(found.path)
+    if facts.variant != spec.id:
+        what = f"is of {facts.variant}" if facts.variant else "does not say which network it is of"
+        raise CheckpointError(
+            f"{found.path.name} {what}, not {spec.id}: edgekit train {spec.id} writes such files; "
+            "a file of OSCAR or MiniLM is what a training starts from (--weights)"
+        )
+    state = read_checkpoint(found.path)
+    words = state.get("fusion.bert.embeddings.word_embeddings.weight")
+    if words is None:
+        raise CheckpointError(f"{found.path.name} has no word embeddings.")
+    module = MiniVlm(fitted(spec, facts, words.shape[0]), facts.heads())
+    notes = load_strict(module, _tied(state, "fusion."), found.path.name)
+    module.eval()
+    info = WeightsInfo(found.source, found.sha256, random=False, note="; ".join(notes))
+    return CreatedVlm(module, facts, info)
+
+
+def save_vlm(module: MiniVlm, facts: VlmFacts, path: Path) -> None:
+    """Write a network and its names as a .safetensors file; never half a file.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    save_file = require("safetensors.torch", "writing .safetensors").save_file
+    state = {
+        key: tensor.detach().contiguous()
+        for key, tensor in module.state_dict().items()
+        if not key.endswith("cls.predictions.decoder.weight")  # the word embeddings once more
+    }
+    try:
+        with replacing(path) as temporary:
+            save_file(state, temporary, metadata={_FACTS: json.dumps(asdict(facts))})
+    except Exception as error:  # safetensors reports a full disk with an exception of its own
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+
+
+def read_facts(path: Path) -> VlmFacts:
+    """What a file says of itself; nothing in a file of others.
+
+    Raises:
+        CheckpointError: unreadable, or facts that nobody could have written.
+    """
+    with path.open("rb") as file:
+        if file.read(9)[8:] != b"{":
+            return VlmFacts()
+    safetensors = require("safetensors", "reading .safetensors")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            written = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
+        return VlmFacts(**{key: _names(key, value) for key, value in written.items()})
+    except Exception as error:  # of a compiled type that is no public class, among others
+        raise CheckpointError(f"{path.name} says of itself what cannot be: {error}.") from error
+
+
+def _names(key: str, value: object) -> str | tuple[str, ...]:
+    if key == "variant" and isinstance(value, str) and value.isprintable():
+        return value
+    if not isinstance(value, list) or len(value) > _MAX_NAMES:
+        raise ValueError(f"{key} is no list of names")
+    if not all(isinstance(name, str) and name.isprintable() for name in value):
+        raise ValueError(f"{key} is no list of names")
+    return tuple(value)
+
+
+# ---- files of others -------------------------------------------------------------------------
+
+_ABSENT = ("bert.img_embedding.", "bert.LayerNorm.", "cls.", "heads.")  # from a text's BERT
+
+
+def load_fusion(module: Fusion, path: Path) -> tuple[str, ...]:
+    """Start a transformer from a file of OSCAR, VinVL or MiniLM; returns what to tell the user.
+
+    Every weight of the encoder must be there and fit. What a BERT of text has not (regions,
+    matching, answers) stays as it was drawn, and is named; so does a matching of three ways
+    (Oscar+), and a region projection of another width.
+
+    Raises:
+        CheckpointError: it is of another size, or no such file.
+    """
+    own = module.state_dict()
+    state = _tied(_named_as_ours(read_checkpoint(path)), "")
+    if not any(key.startswith("bert.encoder.") for key in state):
+        raise CheckpointError(f"{path.name} holds no encoder of BERT: none of its keys begins so.")
+    drawn = [
+        key
+        for key in own
+        if key.startswith(_ABSENT) and (key not in state or state[key].shape != own[key].shape)
+    ]
+    unused = sorted(key for key in state if key not in own or key in drawn)
+    taken = {key: state[key] if key in state and key not in drawn else own[key] for key in own}
+    missing = [key for key in own if key not in state and key not in drawn]
+    if missing:
+        raise CheckpointError(f"{path.name} does not fit this network: without {some(missing)}.")
+    notes = load_strict(module, taken, path.name)
+    if drawn:
+        notes += (f"{path.name} has no fitting {some(drawn)}: as drawn",)
+    if unused:
+        notes += (f"{path.name}: not used are {some(unused)}",)
+    return notes
+
+
+def _named_as_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """BertModel's own keys get the prefix that they have in a model with heads."""
+    bare = ("embeddings.", "encoder.", "pooler.")
+    named = {f"bert.{key}" if key.startswith(bare) else key: value for key, value in state.items()}
+    # Saved by some versions of transformers; it is 0, 1, 2 ..
+    named.pop("bert.embeddings.position_ids", None)
+    return named
+
+
+def _tied(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """With the decoder of words, which is the embedding again, wherever a file leaves it out."""
+    words = state.get(f"{prefix}bert.embeddings.word_embeddings.weight")
+    if words is None:
+        return dict(state)
+    return {f"{prefix}cls.predictions.decoder.weight": words, **state}
+
+
+def check_vocabulary(spec: FusionSpec, tokens: int, name: str) -> None:
+    """Refuse a vocabulary that is not the network's.
+
+    Raises:
+        UsageError: another number of tokens.
+    """
+    if tokens != spec.vocabulary:
+        raise UsageError(
+            f"{name} has {tokens:,} tokens and the network {spec.vocabulary:,}: give the "
+            "vocabulary that it was trained with (--vocab)"
+        )
