@@ -57,7 +57,7 @@ VENDORS = {
     "tensorrt": {"runtimes/trt_vendor.py"},
     "tensorrt_rtx": {"runtimes/trt_vendor.py"},
     "flatbuffers": {"export/tflite/schema.py", "export/tflite/emission.py"},
-    "PIL": {"runtimes/preprocess.py", "training/augment.py"},
+    "PIL": {"runtimes/preprocess.py", "training/augment.py", "training/data/scenes.py"},
     "accelerate": {"training/engine.py"},
     "datasets": {"training/data/huggingface.py"},
     "pyarrow": {"training/data/parquet.py"},

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -151,17 +152,18 @@ class Bert(nn.Module):
 
     def regions(self, visual: Tensor) -> Tensor:
         """(B, R, visual) -> (B, R, width)."""
-        y: Tensor = self.img_embedding(visual)
-        y = self.dropout(self.LayerNorm(y) if self.image_norm else y)
-        return y
+        projected: Tensor = self.img_embedding(visual)
+        if self.image_norm:
+            projected = self.LayerNorm(projected)
+        dropped: Tensor = self.dropout(projected)
+        return dropped
 
     def encode(
         self, x: Tensor, mask: Tensor, past: list[KeysValues] | None = None
     ) -> tuple[Tensor, list[KeysValues]]:
         """All layers: see `SelfAttention.forward`; keys and values are those of each layer."""
         owns: list[KeysValues] = []
-        layers: list[Layer] = list(self.encoder["layer"])  # type: ignore[arg-type]
-        for number, layer in enumerate(layers):
+        for number, layer in enumerate(cast("nn.ModuleList", self.encoder["layer"])):
             x, own = layer(x, mask, past[number] if past else None)
             owns.append(own)
         return x, owns

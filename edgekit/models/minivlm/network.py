@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -212,7 +213,8 @@ def read_facts(path: Path) -> VlmFacts:
     try:
         with safetensors.safe_open(path, "pt") as file:
             written = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
-        return VlmFacts(**{key: _names(key, value) for key, value in written.items()})
+        named: dict[str, Any] = {key: _names(key, value) for key, value in written.items()}
+        return VlmFacts(**named)
     except Exception as error:  # of a compiled type that is no public class, among others
         raise CheckpointError(f"{path.name} says of itself what cannot be: {error}.") from error
 
