@@ -215,7 +215,8 @@ def level_of(boxes: Floats) -> Indices:
     """Which of P2 to P5 each box is read from, counted from 0."""
     areas = (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(1)
     level = np.floor(_CANONICAL_LEVEL + np.log2(np.sqrt(areas) / _CANONICAL + 1e-6))
-    return level.clip(2, 5).astype(np.int64) - 2
+    from_p2: Indices = level.clip(2, 5).astype(np.int64) - 2
+    return from_p2
 
 
 def roi_align(
@@ -282,7 +283,8 @@ def _gather(
     narrow = narrow.reshape(count, pooled, each, -1)
     pooled_rows = np.matmul(row_share.reshape(count, pooled, 1, each), narrow)
     mean = pooled_rows.reshape(count, pooled * pooled, -1) / (each / 2) ** 2
-    return mean.astype(np.float32, copy=False)
+    single: Floats = mean.astype(np.float32, copy=False)
+    return single
 
 
 def select(
