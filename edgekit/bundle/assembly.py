@@ -90,7 +90,7 @@ class Agreement:
     Attributes:
         reference: what it was compared with.
         images: tried.
-        boxes: largest difference of a region's corner, in pixels.
+        boxes: largest difference of a region's corner, as a share of the image's longer side.
         features: largest relative error of the regions' features.
         captions: that were the same, token by token, of ``images``; None without that task.
         answers: first answers that were the same; None without that task.
