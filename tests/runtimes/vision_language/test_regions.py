@@ -150,7 +150,7 @@ def slow_roi_align(cells: Floats, box: Floats, pooled: int, samples: int) -> Flo
             y = y1 + (row + (i + 0.5) / samples) * steps[0]
             x = x1 + (column + (j + 0.5) / samples) * steps[1]
             out[row, column] += slow_sample(feature, y, x) / samples**2
-    return out.reshape(pooled * pooled, -1)
+    return out.reshape(pooled * pooled, -1).astype(np.float32)
 
 
 @settings(max_examples=15)
@@ -196,7 +196,8 @@ def slow_propose(
         for n in slow_nms(boxes, logits[order], spec.proposal_iou):
             found.append((-logits[order[n]], order[n], boxes[n]))
     found.sort(key=lambda each: each[:2])
-    return np.array([box for _, _, box in found[: spec.proposals]])
+    chosen: Floats = np.array([box for _, _, box in found[: spec.proposals]], np.float32)
+    return chosen
 
 
 @pytest.mark.parametrize("size", [CANVAS, (96, 33), (1, 192)])
