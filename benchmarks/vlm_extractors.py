@@ -6,8 +6,8 @@
 Two extractors with random weights look at the same image of 480 x 640 pixels in turns, in one
 process and one runtime: TEE as ``edgekit export`` makes it, at 384 x 512, and the two-stage
 ResNet-101 of ``edgekit/models/minivlm/butd.py`` at its own 600 x 800, as PyTorch's exporter writes
-it, with ONNX's RoiAlign. Both propose 300 regions and keep them by the same numpy, one NMS over all classes; the
-1600 rounds of NMS of the original are left out, in its favour. Stages are timed apart.
+it, with ONNX's RoiAlign. Both propose 300 regions and keep them by the same numpy, one NMS over all
+classes; the 1600 rounds of NMS of the original are left out, in its favour.
 
 The paper cuts the time of the features by 95 %, on a machine that was not found. Fails if the ratio
 of the medians is below 20.
@@ -145,7 +145,7 @@ def _export_large(folder: Path, canvas: tuple[int, int]) -> tuple[str, str]:
         )  # fmt: skip
         pooled = torch.zeros(butd.PROPOSALS, 1024, butd.POOLED, butd.POOLED)
         torch.onnx.export(
-            _Second(network), (pooled,), files[1], dynamo=True, opset_version=18,
+            _Second(network).eval(), (pooled,), files[1], dynamo=True, opset_version=18,
             input_names=["pooled"], output_names=["features", "scores", "boxes"], verbose=False,
         )  # fmt: skip
     model = onnx.load(files[1])
