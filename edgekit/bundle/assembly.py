@@ -311,9 +311,8 @@ def _sizes(assembly: Assembly) -> Problems:
             yield f"settings.{name}", f"expected 0 to 1, got {getattr(settings, name)}"
     if len(settings.anchors) != 5 or not all(1 <= side <= _MOST for side in settings.anchors):
         yield "settings.anchors", f"expected five sides of anchors, got {settings.anchors}"
-    if list(settings.lengths) != sorted(set(settings.lengths)) or not all(
-        3 <= length <= _MOST for length in settings.lengths
-    ):
+    rising = settings.lengths and list(settings.lengths) == sorted(set(settings.lengths))
+    if not rising or not all(3 <= length <= _MOST for length in settings.lengths):
         yield "settings.lengths", f"expected rising lengths, got {settings.lengths}"
     if min(settings.std) <= 0:
         yield "settings.std", f"expected numbers above 0, got {settings.std}"

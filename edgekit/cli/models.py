@@ -23,8 +23,8 @@ _NAMES = (
 
 _VLM_COUNTS = (
     "Parameters without the answers of VQA, whose number its data decide; the decoder of words is "
-    "the word embeddings and is counted once. MACs of one image at the row's canvas, and of a question "
-    "with its regions at the shorter length."
+    "the word embeddings and is counted once. MACs of one image at the row's canvas, and of a "
+    "question with its regions at the shorter length."
 )
 
 _TOP1 = ("top-1", "top-1, linear probe")
