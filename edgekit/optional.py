@@ -35,6 +35,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "sklearn": ("scikit-learn", "train"),
     "tensorboard": ("tensorboard", "train"),
     "tomli_w": ("tomli-w", "train"),
+    "tokenizers": ("tokenizers", "vlm"),
 }
 
 # Import name -> distribution, where they differ and every install of edgekit brings it.

@@ -64,6 +64,7 @@ VENDORS = {
     "kornia": {"training/augment.py"},
     "sklearn": {"training/data/digits.py"},
     "tomli_w": {"training/recipe.py"},
+    "tokenizers": {"runtimes/vision_language/text.py"},
 }
 
 
