@@ -1,9 +1,9 @@
 """RoIAlign that gradients pass, over the cells of P2 to P5 as `Tee` gives them.
 
-The same numbers as ``edgekit/runtimes/vision_language/regions.py``, which a board runs. A region is
-``pooled`` x ``pooled`` cells, and a cell is the mean of ``samples`` x ``samples`` points; a point is
-the weighted sum of the four pixels around it. So a cell is one weighted sum of rows of the maps, and
-an embedding bag is that sum, with neither the points nor the pixels ever being kept.
+The same numbers as ``edgekit/runtimes/vision_language/regions.py``, which a board runs. A region
+is ``pooled`` x ``pooled`` cells, and a cell is the mean of ``samples`` x ``samples`` points; a
+point is the weighted sum of the four pixels around it. So a cell is one weighted sum of rows of
+the maps, and an embedding bag is that sum, with neither the points nor the pixels being kept.
 
 He et al., Mask R-CNN, ICCV 2017, arXiv 1703.06870; which map a region is read from is equation 1 of
 Lin et al., Feature Pyramid Networks, CVPR 2017, arXiv 1612.03144.
@@ -40,7 +40,7 @@ def roi_align(
 
     Args:
         cells: (B, N, C) of P2 to P5, row by row and map by map; gradients flow into it.
-        canvas: height and width of the images, multiples of the largest stride.
+        canvas: height and width of the images, in pixels.
         boxes: (R, 4) x1, y1, x2, y2 in pixels of the canvas; no gradient.
         image: (R,) int64, of which image of the batch each is.
         pooled: cells a side of a region.
@@ -50,7 +50,7 @@ def roi_align(
         (R, pooled * pooled, C) float32, rows first.
     """
     level = levels(boxes)
-    shapes = [(canvas[0] // stride, canvas[1] // stride) for stride in STRIDES[:POOLED_LEVELS]]
+    shapes = [[-(-side // stride) for side in canvas] for stride in STRIDES[:POOLED_LEVELS]]
     sizes = torch.tensor(shapes, device=boxes.device)
     counts = sizes.prod(1)
     first = (counts.cumsum(0) - counts)[level] + image * cells.shape[1]

@@ -296,7 +296,7 @@ class _Reader:
         x, y, width, height = map(float, given)
         if width < 0 or height < 0:
             raise self._wrong(f"{what} has the bbox {_shown(given)}, with a side below zero")
-        right, bottom = (size if size != (0, 0) else (_MAX_SIDE, _MAX_SIDE))
+        right, bottom = size if size != (0, 0) else (_MAX_SIDE, _MAX_SIDE)
         if x >= right or y >= bottom or x + width < 0 or y + height < 0:
             where = f"outside its image of {right} x {bottom} pixels"
             raise self._wrong(f"{what} has the bbox {_shown(given)}, which is {where}")

@@ -3,8 +3,8 @@
     image (h, w)  -> scaled by s: 1 is what fits the canvas -> cut where it is larger
                   -> mirrored or not -> at the top left of a canvas (H, W)
 
-What is drawn is drawn by the seed and the place in the run, as in ``edgekit/training/data``. What is
-left of the canvas is zero after normalisation, as on a board.
+What is drawn is drawn by the seed and the place in the run, as in ``edgekit/training/data``. What
+is left of the canvas is zero after normalisation, as on a board.
 """
 
 from __future__ import annotations
@@ -160,9 +160,7 @@ def placed(
     return canvas, seen, objects
 
 
-def _inside(
-    part: NDArray[np.float32], size: tuple[int, int]
-) -> tuple[float, float, float, float]:
+def _inside(part: NDArray[np.float32], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Of rounding, Pillow refuses a box that is larger than the image."""
     left, top, right, bottom = map(float, part)
     return max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1])
@@ -171,7 +169,9 @@ def _inside(
 def _corner(
     size: tuple[int, int], seen: tuple[int, int], draw: np.random.Generator
 ) -> tuple[int, int]:
-    top, left = (int(draw.integers(0, whole - part + 1)) for whole, part in zip(size, seen, strict=True))
+    top, left = (
+        int(draw.integers(0, whole - part + 1)) for whole, part in zip(size, seen, strict=True)
+    )
     return top, left
 
 
