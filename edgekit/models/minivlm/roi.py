@@ -71,7 +71,7 @@ def roi_align(
     found = functional.embedding_bag(
         places.reshape(bags), pixels, per_sample_weights=shares.reshape(bags), mode="sum"
     )
-    return found.view(len(boxes), pooled * pooled, -1)
+    return found.view(len(boxes), pooled * pooled, cells.shape[2])
 
 
 def _points(

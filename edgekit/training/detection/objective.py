@@ -150,6 +150,6 @@ def second_stage(
     """
     side = tee.spec.pooled
     pooled = roi_align(cells, canvas, regions, image, side, tee.spec.samples)
-    maps = pooled.transpose(1, 2).reshape(len(regions), -1, side, side)
+    maps = pooled.transpose(1, 2).reshape(len(regions), tee.spec.width, side, side)
     found: tuple[Tensor, Tensor, Tensor] = tee.box_head(maps)
     return found

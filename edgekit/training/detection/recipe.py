@@ -22,6 +22,8 @@ class Usual:
     Attributes:
         lr: for a batch of ``batch_size``, and for others in proportion.
         scales: see `edgekit.training.detection.loading.Views`.
+        norm_momentum: share of a batch in BatchNorm's running statistics. That of the networks
+            needs hundreds of steps to forget where it began; a short run has not so many.
     """
 
     epochs: int
@@ -31,15 +33,16 @@ class Usual:
     warmup_epochs: float
     scales: tuple[float, float]
     sampling: Sampling
+    norm_momentum: float
 
 
-_PUBLISHED = Usual(200, 256, "sgd", 0.1, 5.0, (0.5, 1.5), Sampling())
+_PUBLISHED = Usual(200, 256, "sgd", 0.1, 5.0, (0.5, 1.5), Sampling(), 0.01)
 USUAL: Mapping[str, Usual] = {
     "minivlm": _PUBLISHED,
     "minivlm-tee1": _PUBLISHED,
     "minivlm-tiny": Usual(
         20, 16, "adamw", 2e-3, 1.0, (1.0, 1.0),
-        Sampling(anchors=64, regions=64, candidates=200, proposals=64),
+        Sampling(anchors=64, regions=64, candidates=200, proposals=64), 0.1,
     ),
 }  # fmt: skip
 

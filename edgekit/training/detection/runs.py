@@ -87,9 +87,16 @@ def train_detector(
     for note in (*splits.notes, *start.notes):
         job.progress(note)
     tee = start.module.tee
+    _set_momentum(tee, recipe.usual().norm_momentum)
     sides = canvas(start.module.spec, recipe.image_size)
     objective = Detect(tee, sides, recipe.usual().sampling, recipe.attribute_weight)
     return run_in_folder(objective, tee, job, accelerator, anew=force and not resume)
+
+
+def _set_momentum(tee: Tee, share: float) -> None:
+    for module in tee.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = share
 
 
 def _job(
