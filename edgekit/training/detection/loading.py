@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from edgekit.errors import InputError
+from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
 from edgekit.optional import require
 from edgekit.training.data.loading import Plan, planned
 from edgekit.training.detection.source import MOST_ATTRIBUTES, DetectionSource, Objects
@@ -28,7 +29,7 @@ from edgekit.training.seeding import IMAGE, generator
 if TYPE_CHECKING:
     from PIL import Image
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+
 MOST_BOXES = 100  # of one image, while training
 _LEFT = 0.3  # share of a box that must be inside a part of its image, or it is not to be found
 
@@ -101,8 +102,8 @@ class Normalise(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
     mean: Tensor
     std: Tensor

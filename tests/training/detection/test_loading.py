@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from edgekit.errors import InputError
+from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
+from edgekit.runtimes.preprocess import fit_into
 from edgekit.training.data.loading import Plan
 from edgekit.training.detection.drawn import Drawn
 from edgekit.training.detection.loading import (
-    MEAN,
-    STD,
     DetectionBatch,
     Normalise,
     Views,
@@ -97,8 +97,19 @@ def test_outside_of_the_image_is_zero_after_normalisation() -> None:
     normal = Normalise()(images, torch.tensor([[32.0, 100.0]]))
     assert not bool(normal[:, :, 32:].any()) and not bool(normal[:, :, :, 100:].any())
     for channel in range(3):
-        expected = (1 - MEAN[channel]) / STD[channel]
+        expected = (1 - IMAGENET_MEAN[channel]) / IMAGENET_STD[channel]
         assert float(normal[0, channel, 31, 99]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (100, 37), (31, 200), (640, 480)])
+def test_a_whole_image_is_what_a_board_sees(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image, found = Image.fromarray(noise), packed([], [], [])
+    pixels, shape, _ = placed(image, found, Views(CANVAS), None)
+    images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    ours = Normalise()(images, torch.tensor([shape])).numpy()
+    theirs, its_shape = fit_into(image, CANVAS, IMAGENET_MEAN, IMAGENET_STD)
+    assert shape == its_shape and np.abs(ours - theirs).max() < 1e-6
 
 
 class Torn(Drawn):
@@ -113,9 +124,7 @@ class Torn(Drawn):
 def batches(source: Drawn, first: int = 0, last: int = 6, workers: int = 0) -> list[DetectionBatch]:
     plan = Plan(len(source), 4, 5)
     views = Views((128, 128), (0.5, 1.5))
-    return list(
-        training_batches(source, plan, views, first=first, last=last, workers=workers)
-    )
+    return list(training_batches(source, plan, views, first=first, last=last, workers=workers))
 
 
 def same(one: DetectionBatch, two: DetectionBatch) -> bool:

@@ -41,7 +41,8 @@ def test_the_rate_is_in_proportion_to_the_batch_and_one_that_is_given_stays() ->
 @pytest.mark.parametrize(
     ("model", "longer", "sides"),
     [("minivlm", 512, (384, 512)), ("minivlm", 1024, (768, 1024)), ("minivlm", 500, (384, 512)),
-     ("minivlm", 64, (64, 64)), ("minivlm-tiny", 128, (128, 128)), ("minivlm-tiny", 200, (256, 256))],
+     ("minivlm", 64, (64, 64)), ("minivlm-tiny", 128, (128, 128)),
+     ("minivlm-tiny", 200, (256, 256))],
 )  # fmt: skip
 def test_a_canvas_has_the_form_of_the_row_and_whole_cells(
     model: str, longer: int, sides: tuple[int, int]
