@@ -41,7 +41,7 @@ USUAL: Mapping[str, Usual] = {
     "minivlm": _PUBLISHED,
     "minivlm-tee1": _PUBLISHED,
     "minivlm-tiny": Usual(
-        20, 16, "adamw", 2e-3, 1.0, (1.0, 1.0),
+        6, 8, "adamw", 1.5e-3, 1.0, (1.0, 1.0),
         Sampling(anchors=64, regions=64, candidates=200, proposals=64), 0.1,
     ),
 }  # fmt: skip

@@ -97,7 +97,7 @@ def test_each_region_is_read_from_its_own_image() -> None:
 def test_gradients_are_those_of_finite_differences() -> None:
     maps = torch.from_numpy(cells()).requires_grad_()
     weights = torch.from_numpy(np.random.default_rng(2).normal(size=(8, 16, WIDTH))).float()
-    (aligned(maps, boxes()[-8:]) * weights).sum().backward()  # type: ignore[no-untyped-call]
+    (aligned(maps, boxes()[-8:]) * weights).sum().backward()
     assert maps.grad is not None
     touched = maps.grad.abs().sum(1).argsort(descending=True)[:5]
     for row in touched.tolist():

@@ -57,6 +57,6 @@ def test_nothing_to_learn_from_is_a_loss_of_zero_with_gradients_of_zero() -> Non
         attribute_loss(deltas[:0], torch.full((0, 16), -1)),
     ]
     assert [float(each.detach()) for each in losses] == [0.0] * 5
-    sum(losses, torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+    sum(losses, torch.zeros(())).backward()
     for each in (logits, deltas):
         assert each.grad is not None and not bool(each.grad.any())
