@@ -81,16 +81,23 @@ def train(
 
     def evaluate(kept: nn.Module) -> Mapping[str, float]:
         found = evaluate_network(kept, splits.held_out, rule, workers=recipe.workers)
-        _tell_unreadable(found.unreadable, recipe, progress)
+        tell_unreadable(found.unreadable, recipe, progress)
         return figures(found)
 
     row = get_augment(recipe.augment or splits.train.augment)
     crops = (Crops(row, recipe.image_size),)
     job = _job(recipe, out, splits, accelerator, crops, evaluate, progress)
-    return _run(Supervised(network, recipe), network, job, accelerator, anew=force and not resume)
+    return run_in_folder(
+        Supervised(network, recipe), network, job, accelerator, anew=force and not resume
+    )
 
 
-def _tell_unreadable(count: int, recipe: Recipe, progress: Progress) -> None:
+def tell_unreadable(count: int, recipe: Recipe, progress: Progress) -> None:
+    """Say how many held-out images could not be read.
+
+    Raises:
+        InputError: there are some, and the recipe wants none.
+    """
     what = f"{count} of the images to evaluate with cannot be read"
     if not count:
         return
@@ -150,7 +157,7 @@ def distill(
         found = neighbours(
             without_head(kept, variant), splits, rule, while_training=True, workers=recipe.workers
         )
-        _tell_unreadable(found.unreadable, recipe, progress)
+        tell_unreadable(found.unreadable, recipe, progress)
         return found.top1
 
     seen = recipe.epochs * len(splits.train)
@@ -160,7 +167,7 @@ def distill(
     row = recipe.augment or _HARDER.get(own, own)
     crops = _crops(recipe, get_augment(row))
     job = _job(recipe, out, splits, accelerator, crops, evaluate, progress, facts)
-    return _run(objective, network, job, accelerator, anew=force and not resume)
+    return run_in_folder(objective, network, job, accelerator, anew=force and not resume)
 
 
 # What is trained, the part of it that is kept, and facts that must not change while it is resumed.
@@ -276,9 +283,10 @@ def _digest(source: ImageSource) -> str:
     return found.hexdigest()
 
 
-def _run(
+def run_in_folder(
     objective: nn.Module, network: nn.Module, job: Job, accelerator: Any, *, anew: bool
 ) -> Outcome:
+    """`run_job` in a folder that says what runs there; ``anew`` without a run that was there."""
     if accelerator.is_main_process:
         prepare(job.out, job.recipe, anew=anew)
         steps = job.recipe.epochs * job.plan.steps

@@ -57,7 +57,13 @@ VENDORS = {
     "tensorrt": {"runtimes/trt_vendor.py"},
     "tensorrt_rtx": {"runtimes/trt_vendor.py"},
     "flatbuffers": {"export/tflite/schema.py", "export/tflite/emission.py"},
-    "PIL": {"runtimes/preprocess.py", "training/augment.py", "training/data/scenes.py"},
+    "PIL": {
+        "runtimes/preprocess.py",
+        "training/augment.py",
+        "training/data/scenes.py",
+        # parts of images, scaled and cut at once with their boxes
+        "training/detection/loading.py",
+    },
     "accelerate": {"training/engine.py"},
     "datasets": {"training/data/huggingface.py"},
     "pyarrow": {"training/data/parquet.py"},

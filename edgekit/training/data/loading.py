@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _MOST_WORKERS = 8
+
+Item = TypeVar("Item")  # of a data set
+Made = TypeVar("Made")  # of several of them
 
 
 class Batch(NamedTuple):
@@ -204,11 +207,37 @@ def _stacked(items: list[_Read], corrupt: tuple[str, ...]) -> Batch:
     return Batch(views or (torch.empty(0),), classes, corrupt)
 
 
-def worker_count(asked: int, source: ImageSource) -> int:
+class _Readable(Protocol):
+    @property
+    def in_memory(self) -> bool:
+        """As of an `ImageSource`."""
+
+
+def worker_count(asked: int, source: _Readable) -> int:
     """Processes that read: -1 is for us to choose."""
     if asked >= 0:
         return asked
     return 0 if source.in_memory else min(_MOST_WORKERS, os.cpu_count() or 1)
+
+
+def planned(
+    dataset: Dataset[Item],
+    plan: Plan,
+    collate: Callable[[list[Item]], Made],
+    *,
+    first: int,
+    last: int,
+    workers: int,
+) -> Iterator[Made]:
+    """What ``collate`` makes of each step's items, which ``dataset`` gives by (image, place)."""
+    loader = DataLoader(
+        dataset,
+        batch_sampler=_Steps(plan, first, last),
+        num_workers=workers,
+        collate_fn=collate,
+        generator=torch.Generator(),  # else it draws from torch's own, and seeds would move
+    )
+    return iter(loader)
 
 
 def training_batches(
@@ -221,14 +250,8 @@ def training_batches(
     workers: int,
 ) -> Iterator[Batch]:
     """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
-    loader = DataLoader(
-        _Cropped(source, kinds, plan.seed),
-        batch_sampler=_Steps(plan, first, last),
-        num_workers=workers,
-        collate_fn=_filled,
-        generator=torch.Generator(),  # else it draws from torch's own, and seeds would move
-    )
-    return iter(loader)
+    dataset = _Cropped(source, kinds, plan.seed)
+    return planned(dataset, plan, _filled, first=first, last=last, workers=workers)
 
 
 def evaluation_batches(
