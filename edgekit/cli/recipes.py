@@ -26,7 +26,7 @@ SHARED: Values = (
     ("batch_size", positive, "images a step, over all processes"),
     ("lr", float, "highest learning rate"),
     ("optimizer", str, "sgd or adamw"),
-    ("schedule", str, "cosine, cosine-by-epoch, constant, steps or steps-by-quarter"),
+    ("schedule", str, "cosine, cosine-by-epoch, linear, constant, steps or steps-by-quarter"),
     ("weight_decay", float, "of all parameters"),
     ("warmup_epochs", float, "over which the learning rate rises"),
     ("warmup_lr", float, "from which it rises"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,17 @@ class Recipe:
         for name, known in ((name, _CHOICES[name]) for name in _CHOICES if name in names):
             if getattr(self, name) not in known:
                 raise UnknownNameError(name.replace("_", "-"), getattr(self, name), known)
-        for name, (low, high) in ((name, _RANGES[name]) for name in _RANGES if name in names):
-            value = getattr(self, name)
-            if not low <= value <= high:  # not of a NaN either
-                raise UsageError(f"{name} is {value}; {low:g} to {high:g} are possible")
+        check_ranges(self, {name: _RANGES[name] for name in _RANGES if name in names})
+
+    def refuse(self, names: Iterable[str]) -> None:
+        """Refuse fields of `Recipe` that have another value than they have where nothing is said.
+
+        Raises:
+            UsageError: names the first.
+        """
+        for field in dataclasses.fields(Recipe):
+            if field.name in names and getattr(self, field.name) != field.default:
+                raise UsageError(f"{field.name} is of edgekit train, and means nothing here")
 
 
 @dataclass(frozen=True)
@@ -167,9 +175,7 @@ class DistillRecipe(Recipe):
                 if self.method == "seed"
                 else f"--method {self.method} has no teacher"
             )
-        for field in dataclasses.fields(Recipe):
-            if field.name in _OF_CLASSIFIERS and getattr(self, field.name) != field.default:
-                raise UsageError(f"{field.name} is of edgekit train, and means nothing here")
+        self.refuse(_OF_CLASSIFIERS)
         if 0 < self.patch_size < _LEAST_PATCH:
             raise UsageError(f"patch_size is {self.patch_size}; {_LEAST_PATCH} or more can be")
         if self.patches and self.method != "seed":
@@ -229,6 +235,18 @@ _RANGES = {
     "teacher_temperature": (1e-6, 100),
     "key_momentum": (0, 1),
 }
+
+
+def check_ranges(recipe: Recipe, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse a field that is not between its bounds.
+
+    Raises:
+        UsageError: names it.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(recipe, name)
+        if not low <= value <= high:  # not of a NaN either
+            raise UsageError(f"{name} is {value}; {low:g} to {high:g} are possible")
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
