@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from edgekit.models.zoo import list_models
     from edgekit.profiling.profile import profile_bundle
     from edgekit.runtimes.finish import finish_bundle
-    from edgekit.runtimes.model import Model, load
+    from edgekit.runtimes.loading import load
+    from edgekit.runtimes.model import Model
     from edgekit.runtimes.session import Session
 
 __version__ = "0.1.0"
 
 # Public name -> the module that has it.
 _HOMES = {
-    "load": "edgekit.runtimes.model",
+    "load": "edgekit.runtimes.loading",
     "Model": "edgekit.runtimes.model",
     "Session": "edgekit.runtimes.session",
     "open_bundle": "edgekit.bundle",

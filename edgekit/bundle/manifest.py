@@ -23,6 +23,7 @@ from edgekit.errors import BundleError
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 OWN = "own"  # the family of what is no network of the zoo
+PART = "part"  # of a graph that is one of several, see assembly.py
 MAX_MANIFEST_BYTES = 16 << 20
 
 
@@ -187,7 +188,7 @@ class Manifest:
     def batch(self) -> int:
         """How many of what ``model`` counts an artifact's graph computes at once; any counts 1."""
         shape = self.inputs[0].shape
-        return max(shape[0], 1) if shape and self.model.family != OWN else 1
+        return max(shape[0], 1) if shape and self.model.family not in (OWN, PART) else 1
 
 
 # ---- JSON ----------------------------------------------------------------------------------

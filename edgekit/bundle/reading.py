@@ -34,7 +34,7 @@ from edgekit.bundle.manifest import (
     is_safe_file_name,
     manifest_from_json,
 )
-from edgekit.bundle.writing import recover
+from edgekit.bundle.writing import ASSEMBLY, recover
 from edgekit.errors import BundleError, UnknownNameError
 
 MAX_BUNDLE_BYTES = 4 << 30
@@ -160,26 +160,35 @@ def parse_labels(name: str, data: bytes) -> tuple[str, ...]:
 
 
 def _open_folder(folder: Path) -> Bundle:
+    if (folder / ASSEMBLY).is_file():
+        raise BundleError(
+            f"{str(folder)!r} is a bundle of several graphs: edgekit run, profile and edgekit.load "
+            "take it whole; each folder in it is a bundle by itself"
+        )
     if not os.path.lexists(folder / MANIFEST):
         raise BundleError(f"{str(folder)!r} is not an edgekit bundle: it has no {MANIFEST}")
-    with _open_plain(folder / MANIFEST) as stream:
+    with open_plain(folder / MANIFEST) as stream:
         manifest = _read_manifest(stream)
     for name, facts in sorted(manifest.files.items()):
-        with _open_plain(folder / name) as stream:
+        with open_plain(folder / name) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size != facts.bytes:
                 raise BundleError(
                     f"{name} has {size} bytes, the manifest says {facts.bytes}: "
                     "the bundle is damaged; copy or export it again"
                 )
-            _verify(name, stream, facts.sha256)
+            verify(name, stream, facts.sha256)
     listed = {MANIFEST, *manifest.files}
     extra = tuple(sorted({entry.name for entry in folder.iterdir()} - listed))
     return Bundle(folder, folder, manifest, extra)
 
 
-def _open_plain(path: Path) -> IO[bytes]:
-    """Open a regular file that is not a link, and never block on a pipe or device."""
+def open_plain(path: Path) -> IO[bytes]:
+    """Open a regular file that is not a link, and never block on a pipe or device.
+
+    Raises:
+        BundleError: something else, or it cannot be opened.
+    """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     flags |= getattr(os, "O_BINARY", 0)
     if path.is_symlink():
@@ -212,8 +221,12 @@ def _read_manifest(stream: IO[bytes]) -> Manifest:
     return manifest
 
 
-def _verify(name: str, stream: IO[bytes], sha256: str) -> None:
-    """Check sha256, then structure, of one file of the right size."""
+def verify(name: str, stream: IO[bytes], sha256: str) -> None:
+    """Check sha256, then structure, of one file of the right size.
+
+    Raises:
+        BundleError: one of them is wrong.
+    """
     if needs_check(name):
         data = stream.read()
         _compare(name, hashlib.sha256(data).hexdigest(), sha256)
@@ -335,8 +348,8 @@ def _unpack(
     try:
         for name, facts in sorted(manifest.files.items()):
             _unpack_one(archive, entries[name], folder / name, facts.bytes)
-            with _open_plain(folder / name) as stream:
-                _verify(name, stream, facts.sha256)
+            with open_plain(folder / name) as stream:
+                verify(name, stream, facts.sha256)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -24,7 +24,7 @@ import shutil
 import socket
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edgekit.bundle import schema
@@ -39,6 +39,7 @@ from edgekit.bundle.manifest import (
 from edgekit.errors import BundleError, OutputExistsError
 
 ZIP_SUFFIX = ".edgekit"
+ASSEMBLY = "assembly.json"  # of a bundle of several graphs, see assembly.py
 
 # Left in folders by file managers; of no value to anyone.
 _JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
@@ -83,6 +84,43 @@ def write_bundle(
     except OSError as error:
         raise _explain(error, Path(destination), content) from error
     return Path(destination)
+
+
+@contextlib.contextmanager
+def placing(destination: str | os.PathLike[str], *, force: bool) -> Iterator[Path]:
+    """A temporary sibling that becomes ``destination`` at the end; after an error it is gone.
+
+    Raises:
+        OutputExistsError, BundleError: as `write_bundle`.
+    """
+    target = Path(os.path.realpath(destination))
+    if target.name.endswith(ZIP_SUFFIX):
+        raise BundleError(
+            f"a bundle of several graphs is a folder: give -o a name without {ZIP_SUFFIX}"
+        )
+    made: list[Path] = []
+    new = _sibling(target, "new")
+    try:
+        recover(target)
+        check_destination(target, force=force)
+        made = _make_parents(target.parent)
+        new.mkdir()
+        yield new
+        _place_folder(new, target, force=force)
+        _sync_folder(target.parent)
+    except OSError as error:
+        _take_back(new, made)
+        raise _explain(error, Path(destination), {}) from error
+    except BaseException:
+        _take_back(new, made)
+        raise
+
+
+def _take_back(new: Path, made: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        _remove(new)
+        for folder in made:
+            folder.rmdir()
 
 
 def check_destination(destination: str | os.PathLike[str], *, force: bool) -> None:
@@ -132,10 +170,7 @@ def _write(target: Path, content: Mapping[str, bytes], *, force: bool) -> None:
             _place_folder(new, target, force=force)
         _sync_folder(target.parent)
     except BaseException:
-        with contextlib.suppress(OSError):
-            _remove(new)
-            for folder in made:
-                folder.rmdir()
+        _take_back(new, made)
         raise
 
 
@@ -245,7 +280,8 @@ def _explain(error: OSError, destination: Path, content: Mapping[str, bytes]) ->
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         need = sum(map(len, content.values()))
-        reason = f"no space left on the device: the bundle needs {need:,} bytes"
+        reason = "no space left on the device"
+        reason += f": the bundle needs {need:,} bytes" if need else ""
     return BundleError(f"cannot write {str(destination)!r}: {reason}; nothing was left behind")
 
 
@@ -264,6 +300,8 @@ def _why_not_a_bundle(path: Path) -> str:
     if path.is_dir():
         if path.name.endswith(ZIP_SUFFIX):
             return "is a folder"
+        if (path / ASSEMBLY).is_file():
+            return _why_not_an_assembly(path)
         try:
             listed = _listed_files((path / MANIFEST).read_bytes())
         except OSError:
@@ -283,6 +321,21 @@ def _why_not_a_bundle(path: Path) -> str:
         return f"has a {MANIFEST} that is not edgekit's"
     foreign = sorted(found - listed - _JUNK)
     return f"holds files that are not the bundle's ({', '.join(foreign[:3])})" if foreign else ""
+
+
+def _why_not_an_assembly(path: Path) -> str:
+    """As `_why_not_a_bundle`, of a folder with an assembly."""
+    try:
+        document = schema.loads((path / ASSEMBLY).read_text(encoding="utf-8"))
+        files, parts = ({*document[key]} for key in ("files", "parts"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"has an {ASSEMBLY} that is not edgekit's"
+    found = {entry.name for entry in path.iterdir()}
+    foreign = sorted(found - files - parts - {ASSEMBLY} - _JUNK)
+    if foreign:
+        return f"holds files that are not the bundle's ({', '.join(foreign[:3])})"
+    reasons = (_why_not_a_bundle(path / part) for part in sorted(parts & found))
+    return next((why for why in reasons if why), "")
 
 
 def _listed_files(manifest: bytes) -> set[str] | None:

@@ -7,9 +7,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.cli import export_vlm
 from edgekit.cli.arguments import add_fc_squeeze, batch, named_shape, path, positive, rgb
 from edgekit.cli.console import Console, count_text, size_text
 from edgekit.errors import BundleError, InputError, UsageError
+from edgekit.models.minivlm.specs import VLMS
+from edgekit.targets import get_target
 
 if TYPE_CHECKING:
     from edgekit.bundle import Artifact, Manifest
@@ -48,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", default="fp32", help="fp32, the default")
     _add_zoo_arguments(parser.add_argument_group("a network of the zoo"))
+    export_vlm.add_vlm_arguments(parser.add_argument_group("a vision-language model"))
     _add_onnx_arguments(parser.add_argument_group("your own FILE.onnx"))
 
 
@@ -92,6 +96,13 @@ def _add_onnx_arguments(group: argparse._ArgumentGroup) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Export, then print what each artifact is and how far it is from its source."""
     # Late: torch takes seconds to import, and a wrong argument must not wait for it.
+    if arguments.model in VLMS:
+        _refuse(arguments, _ONNX_ONLY, "is for your own FILE.onnx, not for a network of the zoo")
+        get_target(arguments.target)
+        _check_exporter()
+        export_vlm.run_vlm(arguments, console)
+        return
+    _refuse(arguments, export_vlm.UNSET, f"is for a vision-language model: {', '.join(VLMS)}")
     exporter = _export_onnx if _is_file(arguments.model) else _export_zoo
     result = exporter(arguments, console)
     console.document({"path": str(result.path), "manifest": result.manifest})
@@ -110,7 +121,6 @@ def _is_file(model: str) -> bool:
 def _export_zoo(arguments: argparse.Namespace, console: Console) -> ExportResult:
     _refuse(arguments, _ONNX_ONLY, "is for your own FILE.onnx, not for a network of the zoo")
     from edgekit.models.zoo import get_variant
-    from edgekit.targets import get_target
 
     get_variant(arguments.model)
     get_target(arguments.target)
@@ -143,8 +153,6 @@ def _export_onnx(arguments: argparse.Namespace, console: Console) -> ExportResul
             f"{arguments.model!r} is no .onnx file: give an id of `edgekit models` with "
             "--weights FILE, or export your own module with edgekit.export_model"
         )
-    from edgekit.targets import get_target
-
     get_target(arguments.target)
     _check_exporter()
     from edgekit.export.pipeline import export_onnx

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.cli import run_vlm
 from edgekit.cli.arguments import positive
 from edgekit.cli.console import Console
+from edgekit.errors import UsageError
 
 if TYPE_CHECKING:
     from edgekit.runtimes.model import Model
@@ -37,13 +39,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--save", type=Path, metavar="FILE.npz", help="write the outputs there")
     parser.add_argument("--force", action="store_true", help="replace FILE.npz")
+    run_vlm.add_vlm_arguments(parser.add_argument_group("a vision-language bundle"))
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Run once and print classes, or what the outputs look like."""
+    from edgekit.bundle.assembly import is_assembly
     from edgekit.runtimes.model import load
     from edgekit.runtimes.tensor_files import SUFFIXES, check_free, read_tensors, save_tensors
 
+    if is_assembly(arguments.bundle):
+        run_vlm.run_vlm(arguments, console)
+        return
+    for name, default in run_vlm.UNSET.items():
+        if getattr(arguments, name) != default:
+            raise UsageError(f"--{name} is for a vision-language bundle, and this is none")
     if arguments.save:
         check_free(arguments.save, force=arguments.force)
     with load(arguments.bundle, arguments.runtime, arguments.threads) as model:

@@ -55,11 +55,23 @@ def make_reference(
         GraphError: an output is NaN or infinite, or zero everywhere: nothing could be proven.
     """
     draws = [sample_inputs(inputs, seed) for seed in range(max(SAMPLES, *batches))]
-    samples = tuple(_joined(draws, first, batch) for first, batch in enumerate(batches))
+    return reference_of(
+        name, function, [_joined(draws, first, batch) for first, batch in enumerate(batches)]
+    )
+
+
+def reference_of(
+    name: str, function: Function, samples: Sequence[Mapping[str, NDArray[np.generic]]]
+) -> Reference:
+    """Run the source on given inputs; the first is the golden one.
+
+    Raises:
+        GraphError: as `make_reference`.
+    """
     outputs = tuple(dict(function(sample)) for sample in samples)
     for output in outputs[0]:
         _check_telling(output, [produced[output] for produced in outputs])
-    return Reference(name, samples, outputs)
+    return Reference(name, tuple(map(dict, samples)), outputs)
 
 
 def _joined(draws: Sequence[Tensors], first: int, batch: int) -> Tensors:

@@ -140,7 +140,7 @@ def export_zoo(
         EdgekitError: any of the tree in ``edgekit.errors``; nothing is written then.
     """
     model_id = select_variant(model_id, fc_squeeze).id
-    order = _order(model_id, target, out, skip, force, precision, progress)
+    order = make_order(model_id, target, out, skip, force, precision, progress)
     check_batch(batch, order.target, order.skip)
     source = zoo_source(
         model_id,
@@ -182,7 +182,7 @@ def export_onnx(
     """
     path, image = Path(path), image or ImageFacts()
     image.check()
-    order = _order(path.stem, target, out, skip, force, precision, progress)
+    order = make_order(path.stem, target, out, skip, force, precision, progress)
     source = onnx_source(path, input_shapes=input_shapes or {}, image=image, progress=progress)
     return export_source(source, order)
 
@@ -221,7 +221,7 @@ def export_model(
     examples = _as_tuple(example_inputs)
     name, image = name or type(module).__name__.lower(), image or ImageFacts()
     image.check()
-    order = _order(name, target, out, skip, force, precision, progress)
+    order = make_order(name, target, out, skip, force, precision, progress)
     source = module_source(
         module,
         examples,
@@ -258,7 +258,7 @@ def export_source(source: Source, order: Order) -> ExportResult:
         return ExportResult(order.out, bundle.manifest, source.warnings)
 
 
-def _order(
+def make_order(
     name: str,
     target: str,
     out: str | Path | None,
@@ -267,7 +267,12 @@ def _order(
     precision: str,
     progress: Progress,
 ) -> Order:
-    """Check everything that can be checked before the slow part starts."""
+    """Check everything that can be checked before the slow part starts.
+
+    Raises:
+        UnknownNameError, UsageError, OutputExistsError, BundleError: what cannot be exported, or
+            where it cannot be written.
+    """
     row = get_target(target)
     skip = frozenset([skip] if isinstance(skip, str) else skip)
     if precision not in PARITY_TOLERANCE:

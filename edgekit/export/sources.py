@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgekit.bundle import Figure, ModelFacts, Preprocessing, TensorSpec, WeightsFacts
-from edgekit.bundle.manifest import DTYPES, OWN
+from edgekit.bundle.manifest import DTYPES, OWN, PART
 from edgekit.bundle.reading import parse_labels
 from edgekit.errors import BundleError, UsageError
 from edgekit.export.batch import (
@@ -33,7 +33,7 @@ from edgekit.export.batch import (
 )
 from edgekit.export.onnx_file import to_bytes
 from edgekit.export.onnx_reference import onnx_function
-from edgekit.export.parity import Function, Reference, make_reference
+from edgekit.export.parity import Function, Reference, make_reference, reference_of
 from edgekit.export.trace import eval_mode, trace
 from edgekit.export.user_onnx import InputShapes, load_onnx
 from edgekit.models.building import CreatedModel, create
@@ -210,6 +210,43 @@ def module_source(
         labels=_checked_labels(image.labels, outputs),
         warnings=facts.notes,
     )
+
+
+def part_source(
+    module: nn.Module,
+    samples: Sequence[Mapping[str, NDArray[np.generic]]],
+    output_names: Sequence[str],
+    *,
+    name: str,
+    weights: WeightsFacts,
+    notes: tuple[str, ...] = (),
+) -> Source:
+    """One of several graphs of a network, compared on the inputs that it gets from the others.
+
+    Args:
+        module: in eval mode.
+        samples: inputs by name, in the order of the module's arguments; the first is the golden.
+        output_names: in the order of its outputs.
+        name: model id of the part.
+        weights: where they came from.
+        notes: of the manifest.
+
+    Raises:
+        GraphError: it cannot be traced, or an output of it is zero for all samples.
+    """
+    names = list(samples[0])
+    graph = trace(
+        module, [torch.from_numpy(samples[0][key]) for key in names], names, output_names,
+        opset=OPSET,
+    )  # fmt: skip
+    inputs, outputs = _interface(graph)
+    params = _torch_params(module)
+    counts = replace(count_graph(graph), params=params)
+    facts = ModelFacts(
+        name, PART, "", params, counts.macs, counts.elementwise_multiplies, notes=notes
+    )
+    reference = reference_of("torch", _torch_function(module, inputs, outputs), samples)
+    return Source(graph, reference, counts, facts, weights, inputs, outputs, None, ())
 
 
 def onnx_source(

@@ -176,7 +176,7 @@ def open_artifact(
         MissingDependencyError: the runtime's package is not installed.
         BundleError: the runtime refuses the file.
     """
-    artifact = _pick(bundle, runtime)
+    artifact = artifact_of(bundle, runtime)
     manifest = bundle.manifest
     return open_session(
         artifact.runtime,
@@ -197,7 +197,12 @@ def _proof(bundle: Bundle) -> dict[str, str]:
     return {"golden": str(bundle.file(manifest.golden)), "precision": manifest.precision}
 
 
-def _pick(bundle: Bundle, runtime: str | None) -> Artifact:
+def artifact_of(bundle: Bundle, runtime: str | None) -> Artifact:
+    """What ``runtime`` opens of a bundle, or the first artifact whose runtime is installed.
+
+    Raises:
+        UsageError, BundleError, MissingDependencyError: as `open_artifact`.
+    """
     artifacts = {artifact.runtime: artifact for artifact in bundle.manifest.artifacts}
     if runtime is not None:
         if runtime == "null":  # stands in for whatever the bundle has

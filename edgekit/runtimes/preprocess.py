@@ -84,6 +84,34 @@ def preprocess(image: Image.Image, rule: Preprocessing) -> npt.NDArray[np.float3
     return nchw
 
 
+def fit_into(
+    image: Image.Image,
+    canvas: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
+    """A whole image, as large as fits, in the upper left of a canvas of zeros.
+
+    Args:
+        image: 8-bit RGB, from ``load_image``.
+        canvas: its height and width in pixels.
+        mean: per RGB channel, on the scale 0..1.
+        std: likewise.
+
+    Returns:
+        (1, 3, H, W) float32, an NCHW view of NHWC memory, and height and width of the image in it:
+        at least one pixel each.
+    """
+    width, height = image.size
+    scale = min(canvas[0] / height, canvas[1] / width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    resized = image.resize((size[1], size[0]), _filter("bilinear"))
+    nhwc = np.zeros((1, *canvas, 3), np.float32)
+    nhwc[0, : size[0], : size[1]] = _normalise(np.asarray(resized), mean, std)
+    nchw: npt.NDArray[np.float32] = nhwc.transpose(0, 3, 1, 2)
+    return nchw, size
+
+
 # ---- reading ---------------------------------------------------------------------------------
 
 

@@ -248,7 +248,7 @@ def _source(batch: Batch) -> Source:
 
 
 def _export(out: Path, target: str, batch: Batch, skip: Collection[str] = ()) -> ExportResult:
-    order = pipeline._order(batch_nets.MODEL, target, out, skip, False, "fp32", lambda _: None)
+    order = pipeline.make_order(batch_nets.MODEL, target, out, skip, False, "fp32", lambda _: None)
     return pipeline.export_source(_source(batch), order)
 
 
@@ -414,7 +414,7 @@ def test_networks_of_the_zoo(
 ) -> None:
     source = zoo_source(model_id, weights="random", image_size=64, batch=batch)
     for target in targets:
-        order = pipeline._order(model_id, target, tmp_path / target, (), False, "fp32", print)
+        order = pipeline.make_order(model_id, target, tmp_path / target, (), False, "fp32", print)
         manifest = pipeline.export_source(source, order).manifest
         assert manifest.inputs[0].shape[0] == (-1 if batch == "dynamic" else 3)
         for artifact in manifest.artifacts:

@@ -102,7 +102,7 @@ def test_every_variant_is_proven_in_every_runtime(
     if size == row.image_size:
         assert (source.facts.macs, source.facts.madds) == (row.macs, row.madds)
     for target in ("arm", "x86", "jetson"):
-        order = pipeline._order(
+        order = pipeline.make_order(
             model_id, target, tmp_path / target, (), False, "fp32", lambda _: None
         )
         result = pipeline.export_source(source, order)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +127,14 @@ def random_vlm(spec: MiniVlmSpec, seed: int) -> CreatedVlm:
                 nn.init.zeros_(child.bias)
             if isinstance(child, Fuse):
                 nn.init.ones_(child.weights)
+        # Drawn like the others these would move boxes across the image, or blow them up.
+        for layer, share in (
+            (module.tee.proposals.objectness, 0.2),
+            (module.tee.proposals.deltas, 0.02),
+            (module.tee.box_head.box, 0.2),
+        ):
+            layer.weight.mul_(share)
+            cast("Tensor", layer.bias).mul_(share)
     images = calibration_images(4, max(spec.lengths.height, spec.lengths.width))
     calibrate(module.tee, images)
     module.eval()

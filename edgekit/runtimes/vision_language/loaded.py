@@ -1,0 +1,148 @@
+"""From a bundle of several graphs to a model: one session a graph, and what they share."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.bundle.assembly import Assembled, open_assembly
+from edgekit.errors import BundleError
+from edgekit.runtimes.model import RANDOM_WEIGHTS, artifact_of, open_artifact
+from edgekit.runtimes.session import Session
+from edgekit.runtimes.vision_language.model import (
+    BOX_HEAD,
+    CAPTION,
+    CONTEXT,
+    DETECTOR,
+    STEP,
+    Names,
+    Tables,
+    VisionLanguage,
+    fusion_name,
+)
+from edgekit.runtimes.vision_language.text import Vocabulary
+
+VOCABULARY, ANSWERS, OBJECTS = "vocab.txt", "answers.txt", "objects.txt"
+WORDS, POSITIONS, TYPES = (f"{name}-embeddings.npy" for name in ("word", "position", "type"))
+
+
+class LoadedVlm(VisionLanguage):
+    """A vision-language bundle. Use as a context manager, or ``close`` it.
+
+    Attributes:
+        bundle: what was opened.
+        runtime: that every graph runs with.
+        warnings: what must be said beside any result, e.g. that the weights are random.
+    """
+
+    def __init__(self, bundle: Assembled, runtime: str | None, threads: int) -> None:
+        self.bundle = bundle
+        self.runtime = artifact_of(bundle.parts[DETECTOR], runtime).runtime
+        self._sessions: dict[str, Session] = {}
+        self._threads = threads
+        super().__init__(
+            {name: functools.partial(self._run, name) for name in bundle.parts},
+            bundle.assembly.settings,
+            Vocabulary.read(bundle.file(VOCABULARY)),
+            _tables(bundle),
+            Names(bundle.names(ANSWERS), bundle.names(OBJECTS)),
+        )
+        _check_agree(self, bundle)
+        self.warnings = (RANDOM_WEIGHTS,) if bundle.assembly.weights.random else ()
+
+    def session(self, name: str) -> Session:
+        """The runtime's session of one graph, opened when it is first needed."""
+        if name not in self._sessions:
+            self._sessions[name] = open_artifact(
+                self.bundle.parts[name], self.runtime, self._threads
+            )
+        return self._sessions[name]
+
+    def _run(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        session = self.session(name)
+        return session.run({spec.name: inputs[spec.name] for spec in session.inputs})
+
+    def close(self) -> None:
+        """Close the sessions and the bundle."""
+        for session in self._sessions.values():
+            session.close()
+        self.bundle.close()
+
+    def __enter__(self) -> LoadedVlm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"LoadedVlm({self.bundle.assembly.model.id}, {self.runtime})"
+
+
+def load_vlm(
+    path: str | os.PathLike[str], runtime: str | None = None, threads: int = 1
+) -> LoadedVlm:
+    """Load a vision-language bundle.
+
+    Args:
+        path: its folder.
+        runtime: key of ``RUNTIMES``; by default the first of the bundle that is installed.
+        threads: how many threads each graph computes with.
+
+    Raises:
+        BundleError: missing, damaged, hostile, or refused by the runtime.
+        UsageError: the bundle has no artifact for ``runtime``.
+        MissingDependencyError: a package is not installed.
+    """
+    bundle = open_assembly(path)
+    try:
+        missing = [name for name in _needed(bundle) if name not in bundle.parts]
+        if missing:
+            raise BundleError(f"{bundle.path.name} lacks its part {missing[0]!r}")
+        return LoadedVlm(bundle, runtime, threads)
+    except BaseException:
+        bundle.close()
+        raise
+
+
+def _needed(bundle: Assembled) -> list[str]:
+    settings = bundle.assembly.settings
+    fusion = (
+        [fusion_name(n) for n in settings.lengths] if {"vqa", "match"} & {*settings.tasks} else []
+    )
+    caption = [CONTEXT, STEP] if CAPTION in settings.tasks else []
+    return [DETECTOR, BOX_HEAD, *fusion, *caption]
+
+
+def _tables(bundle: Assembled) -> Tables:
+    return Tables(*(_table(bundle, name) for name in (WORDS, POSITIONS, TYPES)))
+
+
+def _table(bundle: Assembled, name: str) -> NDArray[np.float32]:
+    """An embedding, read from the disk where it is looked up."""
+    try:
+        table = np.load(bundle.file(name), mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BundleError(f"{name} is no array of numbers: {error}") from None
+    if table.dtype != np.float32 or table.ndim != 2:
+        raise BundleError(f"{name} is {table.dtype} of {table.ndim} axes: float32 of two expected")
+    return np.asanyarray(table, np.float32)
+
+
+def _check_agree(model: VisionLanguage, bundle: Assembled) -> None:
+    """Refuse parts that do not fit each other before an index leaves an array."""
+    tables, settings = model._tables, model.settings
+    rows, places, types = (len(each) for each in (tables.words, tables.positions, tables.types))
+    if model.vocabulary.size != rows:
+        raise BundleError(
+            f"{VOCABULARY} has {model.vocabulary.size} tokens and {WORDS} {rows} rows"
+        )
+    longest = max(*settings.lengths, settings.caption + settings.tags)
+    if places < longest or types < 2:
+        raise BundleError(f"{POSITIONS} has {places} rows, and texts have up to {longest} tokens")
+    if len({each.shape[1] for each in (tables.words, tables.positions, tables.types)}) != 1:
+        raise BundleError("the embeddings have different widths")
