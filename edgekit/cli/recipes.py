@@ -45,7 +45,8 @@ _CONTEXT = ("model", "data", "weights", "drop_head")
 def add_run_arguments(parser: argparse.ArgumentParser, values: Values) -> None:
     """What both verbs take."""
     parser.add_argument("model", nargs="?", help="an id of `edgekit models`")
-    parser.add_argument("--data", help="digits, or imagefolder:, shards:, hf: or hf-stream:FOLDER")
+    parser.add_argument("--data", help="digits, or imagefolder:, shards:, hf: or hf-stream:FOLDER; "
+                        "of a vision-language model scenes, coco:FOLDER or tsv:FOLDER")  # fmt: skip
     parser.add_argument("--imgsz", type=positive, metavar="PIXELS", help="side of the images")
     parser.add_argument("-o", "--output", type=path, help="the run's folder (default: runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
@@ -76,13 +77,8 @@ def make_recipe(
     from edgekit.models.zoo import get_variant
     from edgekit.training.published import published_recipe
     from edgekit.training.recipe import read_recipe
-    from edgekit.training.run_folder import RECIPE
 
-    source = arguments.recipe
-    if source is None and arguments.resume:
-        source = (arguments.output or Path("runs") / (arguments.model or "MODEL")) / RECIPE
-    if arguments.recipe is None and source is not None and not source.is_file():
-        raise UsageError(f"no run in {source.parent} to resume: name it with -o")
+    source = recipe_file(arguments)
     base = read_recipe(source, kind) if source else {}
     if arguments.resume and arguments.command == "distill" and "method" not in base:
         raise UsageError(f"{source} is a recipe of edgekit train, not of edgekit distill")
@@ -96,13 +92,49 @@ def make_recipe(
     for name, what in (("model", "a model: an id of `edgekit models`"), ("data", "--data")):
         if name not in found:
             raise UsageError(f"a run needs {what}, or a --recipe that has it")
-    found.setdefault("image_size", get_variant(found["model"]).image_size)
+    if _has_no_size(kind):
+        found.setdefault("image_size", get_variant(found["model"]).image_size)
+    _check_known(found, kind)
     recipe = kind(**found).settled()
     return recipe, arguments.output or Path("runs") / recipe.model
 
 
-def report(outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Console) -> None:
-    """How a run ended, and what to type next."""
+def recipe_file(arguments: argparse.Namespace) -> Path | None:
+    """The recipe that the command line names, or that of the run which it goes on with.
+
+    Raises:
+        UsageError: nothing to resume.
+    """
+    from edgekit.training.run_folder import RECIPE
+
+    source: Path | None = arguments.recipe
+    if source is None and arguments.resume:
+        source = (arguments.output or Path("runs") / (arguments.model or "MODEL")) / RECIPE
+    if arguments.recipe is None and source is not None and not source.is_file():
+        raise UsageError(f"no run in {source.parent} to resume: name it with -o")
+    return source
+
+
+def _has_no_size(kind: type[Recipe]) -> bool:
+    """Whether a recipe of this kind must be told the size of its images."""
+    sizes = (field.default for field in dataclasses.fields(kind) if field.name == "image_size")
+    return any(default is dataclasses.MISSING for default in sizes)
+
+
+def _check_known(found: dict[str, Any], kind: type[Recipe]) -> None:
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in found:
+        if name not in known:
+            raise UsageError(
+                f"--{name.replace('_', '-')} means nothing to {found['model']}: it is of "
+                "another kind of model, or of another stage"
+            )
+
+
+def report(
+    outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Console, then: str = ""
+) -> None:
+    """How a run ended, and what to type next: ``then``, or how its weights are exported."""
     from edgekit.training.run_folder import BEST, CORRUPT
 
     if not outcome.is_main:
@@ -127,4 +159,6 @@ def report(outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Cons
         console.next(f"edgekit evaluate {shlex.quote(str(out))} --data {data} --knn --linear-probe")
         return
     best = shlex.quote(str(out / BEST))
-    console.next(f"edgekit export {recipe.model} --weights {best} --target arm")
+    console.next(
+        then.format(best=best) or f"edgekit export {recipe.model} --weights {best} --target arm"
+    )

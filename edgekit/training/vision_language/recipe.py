@@ -60,7 +60,8 @@ BASELINES = ("greedy", "mean")
 _CHOICES = {"attention": ATTENTIONS, "captions": CAPTIONS, "baseline": BASELINES}
 _RANGES = {
     "dropout": (0.0, 0.99), "head_dropout": (0.0, 0.99), "samples": (2, 64),
-    "answers": (2, 65_536), "evaluated": (1, 1 << 24), "candidates": (2, 100_000),
+    "answers": (2, 65_536), "min_score": (0.0, 1.0), "evaluated": (1, 1 << 24),
+    "candidates": (2, 100_000),
 }  # fmt: skip
 _OF_CLASSIFIERS = ("drop_head", "momentum", "mixup", "cutmix", "augment")
 
@@ -89,6 +90,8 @@ class VlmRecipe(Recipe):
         baseline: which of `BASELINES` they are measured by.
         answers: most that the head of questions has: the most frequent ones.
         hide_regions: train without seeing: what can be known from the words alone.
+        min_score: of a region's best class, for drawn scenes' regions to be kept; an export has to
+            be told the same.
         evaluated: most held-out items of a task that are looked at after an epoch,
         candidates: likewise of images that are searched, with each of as many captions.
     """
@@ -112,6 +115,7 @@ class VlmRecipe(Recipe):
     baseline: str = "greedy"
     answers: int = 3129
     hide_regions: bool = False
+    min_score: float = 0.0
     evaluated: int = 2000
     candidates: int = 100
 

@@ -108,7 +108,10 @@ def open_told(recipe: VlmRecipe, found: Found, progress: Progress) -> VlmSplits:
     kind, _, place = recipe.data.partition(":")
     if kind not in KINDS:
         raise UnknownNameError("kind of data", kind, KINDS, "A folder is tsv:FOLDER.")
-    opened = _scenes(place, found, progress) if kind == "scenes" else _tsv(place, found)
+    if kind == "scenes":
+        opened = _scenes(place, found, recipe.min_score, progress)
+    else:
+        opened = _tsv(place, found)
     for name, told in (("train", opened.train), ("held-out", opened.held_out)):
         for task in recipe.tasks:
             if not _has(told, task):
@@ -119,14 +122,15 @@ def open_told(recipe: VlmRecipe, found: Found, progress: Progress) -> VlmSplits:
     return opened
 
 
-def _scenes(place: str, found: Found, progress: Progress) -> VlmSplits:
+def _scenes(place: str, found: Found, min_score: float, progress: Progress) -> VlmSplits:
     if found.whole is None or not found.facts.objects:
         raise UsageError(
             "data scenes are looked at by a detector, and the weights have none that is trained: "
             f"edgekit train {found.spec.id} --stage detect --data scenes makes one for --weights"
         )
     module = found.whole
-    return open_scenes(place, detector(module.tee, module.spec, found.facts.objects, progress))
+    look = detector(module.tee, module.spec, found.facts.objects, min_score, progress)
+    return open_scenes(place, look)
 
 
 def _tsv(place: str, found: Found) -> VlmSplits:
