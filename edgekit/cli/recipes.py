@@ -7,7 +7,7 @@ import dataclasses
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from edgekit import optional
 from edgekit.cli.arguments import path, positive
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgekit.training.engine import Outcome
     from edgekit.training.recipe import Recipe
 
+Kind = TypeVar("Kind", bound="Recipe")
 # Name, type, and what help says of it.
 Values = tuple[tuple[str, Callable[[str], Any], str], ...]
 
@@ -66,8 +67,8 @@ def check_trainer(verb: str) -> None:
 
 
 def make_recipe(
-    arguments: argparse.Namespace, kind: type[Recipe], values: Values
-) -> tuple[Recipe, Path]:
+    arguments: argparse.Namespace, kind: type[Kind], values: Values
+) -> tuple[Kind, Path]:
     """What the command line says, on what a recipe file says, on the defaults; and the folder.
 
     Raises:
@@ -95,7 +96,7 @@ def make_recipe(
     if _has_no_size(kind):
         found.setdefault("image_size", get_variant(found["model"]).image_size)
     _check_known(found, kind)
-    recipe = kind(**found).settled()
+    recipe = cast(Kind, kind(**found).settled())
     return recipe, arguments.output or Path("runs") / recipe.model
 
 

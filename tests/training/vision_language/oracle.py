@@ -21,7 +21,8 @@ _NOISE = 0.2
 
 def look(scenes: Sequence[Scene]) -> list[Seen]:
     """Features are mixed from the true names, with noise; boxes are the true ones."""
-    mix = np.random.default_rng(0).normal(size=(len(_NAMES), SPEC.tee.feature))
+    draw = np.random.default_rng(0)
+    mix = draw.normal(size=(len(_NAMES), SPEC.tee.feature)).astype(np.float32)
     return [Seen(_regions(one, mix), talk.tags(one)) for one in scenes]
 
 

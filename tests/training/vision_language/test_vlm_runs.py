@@ -29,6 +29,7 @@ from edgekit.training.vision_language import batches, runs, talk
 from edgekit.training.vision_language.features import detector
 from edgekit.training.vision_language.recipe import DEFAULTS, STAGES, VlmRecipe
 from edgekit.training.vision_language.runs import train_vlm
+from edgekit.training.vision_language.start import begin, find
 from tests.training.vision_language.oracle import SPEC, folder
 
 Data = tuple[str, str]
@@ -138,8 +139,8 @@ def test_a_run_is_not_resumed_with_other_data(data: Data, tmp_path: Path) -> Non
 def test_a_stage_begins_with_the_weights_of_the_one_before(data: Data, tmp_path: Path) -> None:
     train_vlm(recipe(data, stage="vqa"), tmp_path / "a")
     before = create_vlm("minivlm-tiny", str(tmp_path / "a" / "best.safetensors")).module
-    found = runs.find("minivlm-tiny", str(tmp_path / "a"))
-    again = runs.begin(found, found.facts, len(talk.vocabulary()), 5)
+    found = find("minivlm-tiny", str(tmp_path / "a"))
+    again = begin(found, found.facts, len(talk.vocabulary()), 5)
     assert not again.notes
     for key, value in again.module.state_dict().items():
         assert torch.equal(value, before.state_dict()[key]), key
@@ -175,16 +176,16 @@ def test_a_text_bert_is_a_start(tmp_path: Path) -> None:
         if key.startswith(("bert.embeddings.", "bert.encoder.", "bert.pooler."))
     }
     save_file(bert, tmp_path / "minilm.safetensors")
-    found = runs.find("minivlm-tiny", str(tmp_path / "minilm.safetensors"))
-    start = runs.begin(found, VlmFacts("minivlm-tiny"), words, 0)
+    found = find("minivlm-tiny", str(tmp_path / "minilm.safetensors"))
+    start = begin(found, VlmFacts("minivlm-tiny"), words, 0)
     assert torch.equal(
         start.module.fusion.state_dict()["bert.encoder.layer.3.output.dense.weight"],
         bert["encoder.layer.3.output.dense.weight"],
     )
     assert any("img_embedding" in note for note in start.notes)
-    other = runs.find("minivlm", str(tmp_path / "minilm.safetensors"))
+    other = find("minivlm", str(tmp_path / "minilm.safetensors"))
     with pytest.raises(CheckpointError, match="minilm.safetensors"):
-        runs.begin(other, VlmFacts("minivlm"), words, 0)
+        begin(other, VlmFacts("minivlm"), words, 0)
 
 
 def test_scenes_are_looked_at_by_a_detector() -> None:
