@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from edgekit.cli import emulation, profile_tables
+from edgekit.cli import emulation, profile_tables, profile_vlm
 from edgekit.cli.arguments import comma_list, duration, path, positive, rate
 from edgekit.cli.console import Console
 from edgekit.cli.profile_tables import run_name
@@ -117,8 +117,12 @@ def _how(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Measure, print, save; then say with the exit code whether to believe it."""
+    from edgekit.bundle.assembly import is_assembly
     from edgekit.profiling.saving import check_folder
 
+    if is_assembly(arguments.bundle):
+        profile_vlm.run_vlm(arguments, console)
+        return
     if arguments.save:
         check_folder(arguments.save)
     _check(arguments)

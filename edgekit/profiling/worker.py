@@ -32,6 +32,7 @@ KINDS = {
     "layers": "edgekit.profiling.layers:work",
     "memory": "edgekit.profiling.memory:work",
     "turns": "edgekit.profiling.references:work",
+    "stages": "edgekit.profiling.stages:work",
 }
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>

@@ -25,6 +25,7 @@ from edgekit.models.fitting import some
 from edgekit.models.minivlm.fusion import Fusion
 from edgekit.models.minivlm.specs import FusionSpec, MiniVlmSpec, get_vlm
 from edgekit.models.minivlm.tee import Fuse, Tee
+from edgekit.models.mobilenetv3 import SqueezeExcite
 from edgekit.models.random_init import (
     calibrate,
     calibration_images,
@@ -38,6 +39,7 @@ from edgekit.optional import require
 _FACTS = "edgekit-vlm"  # key of the metadata; one, as in edgekit.models.checkpoint
 TASKS = ("vqa", "caption", "match", "nlvr2")
 _MAX_NAMES = 1 << 16
+_GATE_SHARE = 0.25  # of what is drawn, for random weights
 _RANDOM_ANSWERS = 3129  # as many as VQA's usual list has
 
 
@@ -127,6 +129,10 @@ def random_vlm(spec: MiniVlmSpec, seed: int) -> CreatedVlm:
                 nn.init.zeros_(child.bias)
             if isinstance(child, Fuse):
                 nn.init.ones_(child.weights)
+            # Gates that swing widely multiply errors with errors, in a deep network by hundreds.
+            if isinstance(child, SqueezeExcite):
+                child.fc1.weight.mul_(_GATE_SHARE)
+                child.fc2.weight.mul_(_GATE_SHARE)
         # Drawn like the others these would move boxes across the image, or blow them up.
         for layer, share in (
             (module.tee.proposals.objectness, 0.2),

@@ -261,7 +261,8 @@ def _points(low: Floats, high: Floats, size: Indices, count: int) -> tuple[Indic
     share = (at - first).astype(np.float32)
     cells = np.stack([first, np.minimum(first + 1, last)], 2)
     shares = np.stack([1 - share, share], 2) * ~outside[:, :, None]
-    return cells.reshape(len(low), -1), shares.reshape(len(low), -1).astype(np.float32)
+    shape = len(low), 2 * count
+    return cells.reshape(shape), shares.reshape(shape).astype(np.float32)
 
 
 def _gather(
@@ -274,15 +275,15 @@ def _gather(
 ) -> Floats:
     """The weighted mean of what each pooled cell reads: columns first, then rows."""
     (row, row_share), (column, column_share) = rows, columns
-    count, each = len(row), row.shape[1] // pooled
+    count, each, channels = len(row), row.shape[1] // pooled, cells.shape[1]
     index = (start[:, None] + row * stride[:, None])[:, :, None] + column[:, None, :]
     read = cells[index.reshape(-1)]  # (P * rows * columns, C)
-    across = read.reshape(count * row.shape[1] * pooled, each, -1)
+    across = read.reshape(count * row.shape[1] * pooled, each, channels)
     weights = np.repeat(column_share.reshape(count, 1, pooled, each), row.shape[1], 1)
     narrow = np.matmul(weights.reshape(-1, 1, each), across)  # (P * rows * pooled, 1, C)
-    narrow = narrow.reshape(count, pooled, each, -1)
+    narrow = narrow.reshape(count, pooled, each, pooled * channels)
     pooled_rows = np.matmul(row_share.reshape(count, pooled, 1, each), narrow)
-    mean = pooled_rows.reshape(count, pooled * pooled, -1) / (each / 2) ** 2
+    mean = pooled_rows.reshape(count, pooled * pooled, channels) / (each / 2) ** 2
     single: Floats = mean.astype(np.float32, copy=False)
     return single
 

@@ -1,0 +1,267 @@
+"""Where the time of a vision-language bundle goes: each stage, and the whole.
+
+    round       look at an image, ask short and long, write a caption: every stage by its own clock
+    process     warm-up rounds, then rounds for some seconds
+    profile     processes of all runtimes and thread counts in turns, each one fresh
+
+A stage is what stands between two arrays: one call of a graph with its copies, or the numpy that
+stands between two graphs. The rows ``look``, ``ask`` and ``caption`` are whole calls as an app
+makes them, and ``ask`` and ``caption`` include ``look``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.bundle import schema
+from edgekit.bundle.assembly import open_assembly
+from edgekit.errors import UsageError
+from edgekit.profiling.clock import Clock
+from edgekit.profiling.environment import choose_cpus, read_machine, read_state
+from edgekit.profiling.job import Job, run_job
+from edgekit.profiling.latency import no_collection
+from edgekit.profiling.result import Machine, State
+from edgekit.profiling.statistics import summarise
+from edgekit.profiling.verdict import SPREAD, WIDTH
+from edgekit.runtimes import is_available, require_runtime
+from edgekit.runtimes.model import artifact_of
+from edgekit.runtimes.preprocess import load_image
+from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
+from edgekit.runtimes.vision_language.model import (
+    CAPTION,
+    DETECTOR,
+    MATCH,
+    VQA,
+    Seen,
+    fusion_name,
+)
+
+LOOK, ASK, WRITE = "look", "ask", "caption"
+DRAWN = (480, 640)  # height and width of the image where none is given
+_LEAST_ROUNDS = 5
+# kind of length -> processes, seconds and rounds of warm-up in each
+PRESETS: Mapping[str, tuple[int, float, int]] = {
+    "quick": (1, 4.0, 2),
+    "default": (3, 6.0, 3),
+    "thorough": (5, 15.0, 5),
+}
+
+Samples = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage in one runtime, over all processes.
+
+    Attributes:
+        stage: its name; ``step`` is one token.
+        runtime: key of ``RUNTIMES``; what is computed by numpy depends on it too, by caches.
+        threads: the graphs computed with.
+        samples_ms: by process.
+        p10_ms: of all samples, as are ``p50_ms`` and ``p90_ms``.
+        spread: between the processes' medians, see ``statistics``; None of one process.
+        verdict: ``stable``, or ``noisy`` by the profiler's limits of spread and interval.
+    """
+
+    stage: str
+    runtime: str
+    threads: int
+    samples_ms: tuple[tuple[float, ...], ...]
+    p10_ms: float
+    p50_ms: float
+    p90_ms: float
+    spread: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class StagesResult:
+    """What ``edgekit profile`` says of a vision-language bundle.
+
+    Attributes:
+        model: id; ``params`` and ``macs`` as the bundle has them.
+        random: whether its weights are.
+        image: what was looked at, in words.
+        tokens: of the caption, by runtime; with random weights it says nothing, but costs the same.
+        machine: where it ran; ``before`` and ``after``: in which state.
+        runs: a row a stage, runtime and number of threads.
+    """
+
+    model: str
+    params: int
+    macs: int
+    random: bool
+    image: str
+    tokens: Mapping[str, int]
+    machine: Machine
+    before: State
+    after: State
+    runs: tuple[StageRun, ...]
+
+    def median_ms(self, stage: str, runtime: str, threads: int = 1) -> float:
+        """Of one row."""
+        (found,) = (
+            run.p50_ms
+            for run in self.runs
+            if (run.stage, run.runtime, run.threads) == (stage, runtime, threads)
+        )
+        return found
+
+
+def profile_stages(
+    bundle: str | Path,
+    *,
+    runtimes: Sequence[str] = (),
+    threads: Sequence[int] = (1,),
+    preset: str = "default",
+    image: str = "",
+    cpus: str = "auto",
+    progress: Callable[[str], None] = lambda _: None,
+    run: Callable[[Job], dict[str, Any]] = run_job,
+) -> StagesResult:
+    """Time each stage of a vision-language bundle on this machine.
+
+    Args:
+        bundle: its folder.
+        runtimes: by default all of the bundle that are installed.
+        threads: of the graphs; each is measured.
+        preset: key of `PRESETS`.
+        image: file to look at; a drawn one by default.
+        cpus: to pin to, as ``edgekit profile --cpus``.
+        progress: told what is being done.
+        run: does a job in a fresh process.
+
+    Raises:
+        UsageError: no such preset or runtime.
+        BundleError, InputError: the bundle or the image cannot be read.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
+    processes, seconds, warm = PRESETS[preset]
+    if image:
+        load_image(image)
+    with open_assembly(bundle) as opened:
+        chosen = _runtimes(opened.parts[DETECTOR], runtimes)
+        model, weights = opened.assembly.model, opened.assembly.weights
+    jobs = [
+        Job("stages", str(bundle), runtime, count, choose_cpus(cpus, count), seconds=seconds,
+            warm_runs=warm, image=image)
+        for runtime in chosen
+        for count in threads
+    ]  # fmt: skip
+    before = read_state()
+    found: dict[tuple[str, int], list[Document]] = {}
+    for number in range(processes):
+        for job in jobs:
+            progress(f"{job.runtime}, threads {job.threads}: process {number + 1} of {processes}")
+            done = schema.decode(Document, run(replace(job, epoch_ns=time.perf_counter_ns())))
+            found.setdefault((job.runtime, job.threads), []).append(done)
+    runs = [row for key, documents in found.items() for row in _rows(*key, documents)]
+    tokens = {runtime: documents[0].tokens for (runtime, _), documents in found.items()}
+    return StagesResult(
+        model.id, model.params, model.macs, weights.random, next(iter(found.values()))[0].image,
+        tokens, read_machine(), before, read_state(), tuple(runs),
+    )  # fmt: skip
+
+
+def _runtimes(part: Any, wanted: Sequence[str]) -> list[str]:
+    if wanted:
+        return [require_runtime(artifact_of(part, name).runtime).name for name in wanted]
+    names = [artifact.runtime for artifact in part.manifest.artifacts]
+    return [name for name in names if is_available(name)] or [artifact_of(part, None).runtime]
+
+
+def _rows(runtime: str, threads: int, documents: Sequence[Document]) -> list[StageRun]:
+    rows = []
+    for stage in documents[0].samples_ms:
+        samples = tuple(document.samples_ms[stage] for document in documents)
+        summary = summarise([[round(ms * 1e6) for ms in each] for each in samples])
+        low, high = summary.p50_interval_ms
+        wide = high - low > WIDTH * summary.p50_ms
+        apart = summary.spread is not None and summary.spread > SPREAD
+        p10 = float(np.quantile(np.concatenate(samples), 0.1))
+        rows.append(
+            StageRun(
+                stage, runtime, threads, samples, p10, summary.p50_ms, summary.p90_ms,
+                summary.spread, "noisy" if wide or apart else "stable",
+            )
+        )  # fmt: skip
+    return rows
+
+
+# ---- the work of a fresh process -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Document:
+    """What the child says: milliseconds by stage, tokens of its caption, what it looked at."""
+
+    samples_ms: Mapping[str, tuple[float, ...]]
+    tokens: int
+    image: str
+
+
+def work(job: Job, clock: Clock) -> dict[str, Any]:
+    """Rounds, as `profile_stages` puts them together."""
+    with load_vlm(job.bundle, job.runtime, job.threads) as model, no_collection():
+        image, words = _image(job.image)
+        tokens = 0
+        for _ in range(max(job.warm_runs, 1)):
+            _, tokens = _round(model, image, clock)
+        samples: Samples = {}
+        end = clock.now_ns() + int(job.seconds * 1e9)
+        rounds = 0
+        while rounds < _LEAST_ROUNDS or clock.now_ns() < end:
+            found, _ = _round(model, image, clock)
+            rounds += 1
+            for stage, times in found.items():
+                samples.setdefault(stage, []).extend(times)
+    kept = {stage: tuple(times) for stage, times in samples.items()}
+    encoded: dict[str, Any] = schema.encode(Document(kept, tokens, words))
+    return encoded
+
+
+def _image(file: str) -> tuple[Any, str]:
+    if file:
+        picture = load_image(file)
+        return picture, f"{Path(file).name}, {picture.size[0]} x {picture.size[1]} pixels"
+    pixels = np.random.default_rng(0).integers(0, 256, (*DRAWN, 3)).astype(np.uint8)
+    return load_image(pixels), f"noise, {DRAWN[1]} x {DRAWN[0]} pixels"
+
+
+def _round(model: LoadedVlm, image: Any, clock: Clock) -> tuple[Samples, int]:
+    """Milliseconds of each stage and of the whole calls; tokens of the caption."""
+    begun = clock.now_ns()
+    seen = model.look(image)
+    looked = (clock.now_ns() - begun) / 1e6
+    found: Samples = {**model.times, LOOK: [looked]}
+    tasks, lengths = model.settings.tasks, model.settings.lengths
+    if {VQA, MATCH} & {*tasks}:
+        for length in lengths:
+            took = _fuse(model, seen, length, clock)
+            found[fusion_name(length)] = model.times[fusion_name(length)]
+            if length == lengths[0]:
+                found[ASK] = [looked + took]
+    tokens = 0
+    if CAPTION in tasks:
+        begun = clock.now_ns()
+        tokens = len(model.caption_tokens(seen))
+        took = (clock.now_ns() - begun) / 1e6
+        found.update(model.times)
+        found[WRITE] = [looked + took]
+    return found, tokens
+
+
+def _fuse(model: LoadedVlm, seen: Seen, length: int, clock: Clock) -> float:
+    """A question that fills the graph of ``length`` tokens."""
+    words = [model.vocabulary.mask] * (length - 2)
+    model.times = {}
+    begun = clock.now_ns()
+    model.fuse(seen, model.vocabulary.question(words))
+    return (clock.now_ns() - begun) / 1e6
