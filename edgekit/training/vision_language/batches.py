@@ -1,11 +1,13 @@
 """Batches of one or several tasks, by the step alone.
 
-The engine's plan goes through the items of the longest task. Another one takes at each place of the
-run the item that its own shuffled order has there, and begins again as often as it has to.
+The engine's plan goes through the items of the longest task. A step takes fewer items of another
+one, in proportion, but no less than a quarter as many: it goes through its own shuffled order, and
+begins again as often as it has to.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +22,7 @@ from edgekit.training.vision_language.tasks import Task
 from edgekit.training.vision_language.texts import Part
 
 _ALONE = ("places",)  # of a part, not of its items
+_LEAST = 0.25  # of the items of the longest task: a loss of few items is noise
 _TASK_ORDER = 1 << 20  # apart from the plan's own epochs
 
 
@@ -39,12 +42,15 @@ class VlmBatch:
 
     @property
     def size(self) -> int:
-        """Items of each task."""
-        return len(next(iter(self.drawn.values())))
+        """Items of the task with the most."""
+        return max(map(len, self.drawn.values()))
 
     def first(self, count: int) -> VlmBatch:
-        """The first ``count`` items of each task."""
-        return VlmBatch({name: drawn[:count] for name, drawn in self.drawn.items()}, self.tasks)
+        """The first ``count`` items of the longest task, and the same part of the others."""
+        part = {
+            name: drawn[: -(-len(drawn) * count // self.size)] for name, drawn in self.drawn.items()
+        }
+        return VlmBatch(part, self.tasks)
 
     def inputs(
         self, on_batch: Sequence[Callable[..., object]], device: torch.device
@@ -69,15 +75,14 @@ def training_batches(
     """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
     longest = longest_of(tasks)
     orders = {
-        name: _Order(len(task.items), plan.seed, number)
+        name: _Order(len(task.items), len(task.items) / plan.images, plan.seed, number)
         for number, (name, task) in enumerate(tasks.items())
         if name != longest
     }
+    share = plan.batch_size // plan.world
     for drawn in plan.from_step(first, last):
-        places = [place for _, place in drawn]
-        others = {
-            name: [(order.at(place), place) for place in places] for name, order in orders.items()
-        }
+        turn = drawn[0][1] // share  # of all processes
+        others = {name: order.turn(turn, share) for name, order in orders.items()}
         yield VlmBatch({name: others.get(name, drawn) for name in tasks}, tasks)
 
 
@@ -89,14 +94,18 @@ def longest_of(tasks: Mapping[str, Task]) -> str:
 class _Order:
     """The items of a task, shuffled anew each time that they are through."""
 
-    def __init__(self, count: int, seed: int, number: int) -> None:
-        self.count, self.seed, self.number = count, seed, number
+    def __init__(self, count: int, part: float, seed: int, number: int) -> None:
+        self.count, self.part, self.seed, self.number = count, part, seed, number
         self._epoch = lru_cache(2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         draw = generator(self.seed, ORDER, _TASK_ORDER + self.number, epoch)
         return draw.permutation(self.count)
 
-    def at(self, place: int) -> int:
-        """The item at this place of the run."""
+    def turn(self, turn: int, share: int) -> list[tuple[int, int]]:
+        """Items with their places, beside ``share`` items of the longest task."""
+        size = max(1, math.ceil(share * max(self.part, _LEAST)))
+        return [(self._at(place), place) for place in range(turn * size, (turn + 1) * size)]
+
+    def _at(self, place: int) -> int:
         return int(self._epoch(place // self.count)[place % self.count])

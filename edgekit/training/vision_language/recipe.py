@@ -72,9 +72,8 @@ class VlmRecipe(Recipe):
 
     Attributes:
         image_size: of the row of the model; nothing else can be.
-        epochs: 0 for the stage's, see `DEFAULTS`; passes over the task with the most items, while
-            others begin again,
-        batch_size: likewise; items of each task,
+        epochs: 0 for the stage's, see `DEFAULTS`; passes over the task with the most items,
+        batch_size: likewise; items of that task, and of others in proportion, see ``batches.py``,
         lr: likewise,
         warmup_epochs: likewise, for -1,
         label_smoothing: likewise, of the words of captions.
@@ -117,7 +116,7 @@ class VlmRecipe(Recipe):
     hide_regions: bool = False
     min_score: float = 0.0
     evaluated: int = 2000
-    candidates: int = 100
+    candidates: int = 50
 
     @property
     def stages(self) -> tuple[str, ...]:

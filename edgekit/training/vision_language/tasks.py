@@ -186,7 +186,7 @@ class Matches:
     def of(self, pairs: Sequence[tuple[Captioned, str]]) -> Part:
         """Captions, each beside an image and its tags."""
         texts, told = self.given.texts, self.given.told
-        rows = [texts.pair(text, texts.tags(told.tags(item))) for item, text in pairs]
+        rows = [texts.pair(text, told.tags(item)) for item, text in pairs]
         return {**texts.stack(rows), **self.given.see([item.image for item, _ in pairs])}
 
     def _wrong(self, index: int, draw: np.random.Generator) -> tuple[Captioned, str]:
@@ -210,7 +210,7 @@ class Pairs:
         texts, images = self.given.texts, self.given.told.images
         items = [self.items[index] for index, _ in drawn]
         sides = [(item.images[side], item.caption) for side in (0, 1) for item in items]
-        rows = [texts.pair(caption, texts.tags(images.tags(image))) for image, caption in sides]
+        rows = [texts.pair(caption, images.tags(image)) for image, caption in sides]
         labels = torch.tensor([int(item.label) for item in items])
         seen = self.given.see([image for image, _ in sides])
         return {**texts.stack(rows), **seen, "labels": labels}

@@ -26,18 +26,23 @@ class Texts:
     def __init__(self, vocabulary: Vocabulary, lengths: Lengths) -> None:
         self.vocabulary, self.lengths = vocabulary, lengths
         self.encode = lru_cache(_REMEMBERED)(lambda text: tuple(vocabulary.encode(text)))
-        self.tags = lru_cache(_REMEMBERED)(
-            lambda names: tuple(vocabulary.fitting(names, lengths.tags - 1))
+        self._fitting = lru_cache(_REMEMBERED)(
+            lambda names, most: tuple(vocabulary.fitting(names, most))
         )
 
     def question(self, text: str) -> Tokens:
         """[CLS] question [SEP]."""
         return self.vocabulary.question(self.encode(text)[: self.lengths.long - 2])
 
-    def pair(self, text: str, tags: Sequence[int]) -> Tokens:
-        """[CLS] text [SEP] tags [SEP]."""
-        room = self.lengths.long - 2 - (len(tags) + 1 if tags else 0)
-        return self.vocabulary.pair(self.encode(text)[:room], tags)
+    def pair(self, text: str, names: tuple[str, ...]) -> Tokens:
+        """[CLS] text [SEP] tags [SEP]; as many tags as a board has room for."""
+        words = self.encode(text)[: self.lengths.long - 2]
+        room = min(self.lengths.long - len(words) - 3, self.lengths.tags)
+        return self.vocabulary.pair(words, self._fitting(names, max(0, room)))
+
+    def tags(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        """As many tags as fit beside a caption."""
+        return self._fitting(names, self.lengths.tags - 1)
 
     def caption(self, text: str) -> tuple[int, ...]:
         """[CLS] caption [SEP]."""

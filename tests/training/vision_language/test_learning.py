@@ -8,7 +8,7 @@ from edgekit.training.vision_language.recipe import VlmRecipe
 from edgekit.training.vision_language.runs import train_vlm
 from tests.training.vision_language.oracle import folder
 
-SCENES, HELD_OUT = 500, 100
+SCENES, HELD_OUT = 1000, 100
 
 
 def test_questions_about_scenes_that_it_never_saw(tmp_path: Path) -> None:
@@ -20,9 +20,9 @@ def test_questions_about_scenes_that_it_never_saw(tmp_path: Path) -> None:
         )
         return dict(train_vlm(recipe, tmp_path / name).figures)
 
-    words_alone = trained("words", epochs=2, hide_regions=True)
-    seen = trained("seen", epochs=5)
+    words_alone = trained("words", epochs=1, hide_regions=True)
+    seen = trained("seen", epochs=2)
     assert seen["vqa_chance"] < 0.15
-    assert words_alone["vqa"] < 0.5
-    assert seen["vqa"] > 0.7
+    assert words_alone["vqa"] < 0.45
+    assert seen["vqa"] > 0.65
     assert seen["vqa_new"] > words_alone["vqa_new"] + 0.1
