@@ -21,8 +21,8 @@ class Some:
 TASKS = {name: cast(Task, Some(range(count))) for name, count in (("a", 100), ("b", 10), ("c", 60))}
 
 
-def steps(first: int, last: int, **said: int) -> list[VlmBatch]:
-    plan = Plan(100, 20, 3, **said)
+def steps(first: int, last: int, rank: int = 0, world: int = 1) -> list[VlmBatch]:
+    plan = Plan(100, 20, 3, rank, world)
     return list(training_batches(TASKS, plan, first=first, last=last))
 
 

@@ -16,7 +16,7 @@ def test_questions_about_scenes_that_it_never_saw(tmp_path: Path) -> None:
 
     def trained(name: str, *, epochs: int, hide_regions: bool = False) -> dict[str, float]:
         recipe = VlmRecipe(
-            "minivlm-tiny", data, vocab=words, epochs=epochs, hide_regions=hide_regions
+            "minivlm-tiny", data, vocab=words, epochs=epochs, lr=1.5e-3, hide_regions=hide_regions
         )
         return dict(train_vlm(recipe, tmp_path / name).figures)
 
