@@ -122,6 +122,7 @@ def _take(module: MiniVlm, whole: MiniVlm, ours: VlmFacts, theirs: VlmFacts) -> 
     for name in module.fusion.heads:
         if not (name in whole.fusion.heads and same.get(name, True)):
             state = {k: v for k, v in state.items() if not k.startswith(f"fusion.heads.{name}.")}
-            notes.append(f"head {name} begins as drawn")
+            if name in whole.fusion.heads:
+                notes.append(f"head {name} is of other answers, and begins as drawn")
     module.load_state_dict({**own, **{key: state[key] for key in own if key in state}})
     return tuple(notes)
