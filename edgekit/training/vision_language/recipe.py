@@ -77,6 +77,8 @@ class VlmRecipe(Recipe):
         lr: likewise,
         warmup_epochs: likewise, for -1,
         label_smoothing: likewise, of the words of captions.
+        workers: regions are read by the process that trains, whatever this says,
+        on_corrupt: and those that cannot be read end the run, with the line of the file.
         stage: one of `STAGES`, or several with ``+`` between them: one network for all of them,
             whose losses are summed. What the first leaves open holds for all.
         vocab: a ``vocab.txt``; "" for the data's own, or the one beside ``weights``.

@@ -97,10 +97,9 @@ def begin(found: Found, facts: VlmFacts, tokens: int, seed: int) -> Start:
 
 def _start_answers(module: MiniVlm) -> None:
     """As unlikely as each of many answers is."""
-    if "vqa" in module.fusion.heads:
-        head = module.fusion.heads["vqa"]
-        assert isinstance(head, nn.Linear)
-        nn.init.constant_(head.bias, prior_bias())
+    for name, head in module.fusion.heads.items():
+        if name == "vqa" and isinstance(head, nn.Linear):
+            nn.init.constant_(head.bias, prior_bias())
 
 
 @torch.no_grad()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,12 +27,15 @@ from edgekit.models.minivlm.network import (
 )
 from edgekit.runtimes.vision_language.text import Vocabulary
 from edgekit.training.data.scenes import COLOURS, SHAPES, scene
+from edgekit.training.engine import Outcome
+from edgekit.training.recipe import Recipe
 from edgekit.training.vision_language import batches, runs, talk
+from edgekit.training.vision_language.drawn import HELD_OUT, HELD_OUT_FROM, open_scenes
 from edgekit.training.vision_language.features import detector
 from edgekit.training.vision_language.recipe import DEFAULTS, STAGES, VlmRecipe
 from edgekit.training.vision_language.runs import train_vlm
 from edgekit.training.vision_language.start import begin, find
-from tests.training.vision_language.oracle import SPEC, folder
+from tests.training.vision_language.oracle import SPEC, folder, look
 
 Data = tuple[str, str]
 SCENES = 16
@@ -188,12 +193,24 @@ def test_a_text_bert_is_a_start(tmp_path: Path) -> None:
         begin(other, VlmFacts("minivlm"), words, 0)
 
 
+def test_drawn_scenes_to_train_on_and_others_that_are_held_out() -> None:
+    found = open_scenes("7", look)
+    assert (len(found.train.images), len(found.held_out.images)) == (7, HELD_OUT)
+    assert found.train.images.name(6) == "scene 6"
+    assert found.held_out.images.name(0) == f"scene {HELD_OUT_FROM}"
+    assert {item.image for item in found.train.asked} == set(range(7))
+    assert found.words == talk.vocabulary()
+    for place in ("1", "many", "-3", "9999999", "12345678"):
+        with pytest.raises(UsageError, match="write scenes:COUNT, with 2 to 1,000,000 scenes"):
+            open_scenes(place, look)
+
+
 def test_scenes_are_looked_at_by_a_detector() -> None:
     facts = VlmFacts("minivlm-tiny", (), (), SHAPES)
     module = fresh_vlm(fitted(SPEC, facts), facts, 0)
-    look = detector(module.tee, module.spec, SHAPES, 0.0, lambda _: None)
+    see = detector(module.tee, module.spec, SHAPES, 0.0, lambda _: None)
     scenes = [scene(number) for number in range(3)]
-    first, again = look(scenes), look(scenes[:1])
+    first, again = see(scenes), see(scenes[:1])
     assert all(one.regions.shape[1] == SPEC.tee.visual for one in first)
     assert all(len(one.regions) <= SPEC.tee.regions and {*one.tags} <= {*SHAPES} for one in first)
     np.testing.assert_allclose(first[0].regions, again[0].regions, rtol=1e-4, atol=1e-5)
@@ -264,6 +281,34 @@ def test_the_command_line(data: Data, tmp_path: Path, capsys: pytest.CaptureFixt
     assert {"score", "vqa", "caption_cider"} <= {*document["figures"]}
     assert main(["train", "--resume", "-o", out]) == 0
     assert "edgekit export minivlm-tiny --weights" in capsys.readouterr().out
+
+
+def test_the_detector_is_a_stage_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its recipe and its runs are those of `edgekit.training.detection`."""
+    called: list[Any] = []
+
+    @dataclass(frozen=True)
+    class Fake(Recipe):
+        image_size: int = 64
+
+    def train(recipe: Fake, out: Path, **said: Any) -> Outcome:
+        called.append((recipe, out, said["resume"]))
+        return Outcome(1, 0.5, {"mAP50": 0.5})
+
+    parts = {"recipe": {"DetectRecipe": Fake}, "runs": {"train_detector": train}}
+    for name, held in parts.items():
+        module = ModuleType(name)
+        module.__dict__.update(held)
+        monkeypatch.setitem(sys.modules, f"edgekit.training.detection.{name}", module)
+    monkeypatch.setitem(sys.modules, "edgekit.training.detection", ModuleType("detection"))
+    line = ["train", "minivlm-tiny", "--stage", "detect", "--data", "scenes", "--lr", "0.5"]
+    assert main([*line, "-o", str(tmp_path)]) == 0
+    ((recipe, out, resume),) = called
+    assert (recipe.model, recipe.lr, out, resume) == ("minivlm-tiny", 0.5, tmp_path, False)
+    shown = capsys.readouterr().out
+    assert "--stage vqa+caption+retrieval --weights" in shown and "--data scenes" in shown
 
 
 @pytest.mark.parametrize(
