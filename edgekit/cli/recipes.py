@@ -132,6 +132,11 @@ def _check_known(found: dict[str, Any], kind: type[Recipe]) -> None:
             )
 
 
+def _shown(name: str, value: float) -> str:
+    """Shares are figures up to 1; CIDEr's go up to 10."""
+    return f"{value:.3f}" if name.endswith("cider") else f"{value:.2%}"
+
+
 def report(
     outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Console, then: str = ""
 ) -> None:
@@ -147,12 +152,11 @@ def report(
         console.next(f"edgekit {verb} --resume -o {shlex.quote(str(out))}")
         raise KeyboardInterrupt  # what was typed behind this must not go on with half a training
     for name, value in outcome.figures.items():
-        console.print(f"{name} of the last epoch, on held-out images: {value:.2%}")
+        console.print(f"{name} of the last epoch, on held-out images: {_shown(name, value)}")
     if outcome.best is not None:
         first = next(iter(outcome.figures), "figure")
-        console.print(
-            f"best {first}, by which its epoch was chosen: {outcome.best:.2%}, in {out / BEST}"
-        )
+        best = _shown(first, outcome.best)
+        console.print(f"best {first}, by which its epoch was chosen: {best}, in {out / BEST}")
     if outcome.corrupt:
         console.warn(f"{len(outcome.corrupt)} images could not be read: {out / CORRUPT}")
     if verb == "distill" and outcome.figures:  # only images with classes have figures

@@ -297,10 +297,14 @@ def test_the_detector_is_a_stage_of_its_own(
         called.append((recipe, out, said["resume"]))
         return Outcome(1, 0.5, {"mAP50": 0.5})
 
-    parts = {"recipe": {"DetectRecipe": Fake}, "runs": {"train_detector": train}}
+    parts: dict[str, dict[str, Any]] = {
+        "recipe": {"DetectRecipe": Fake},
+        "runs": {"train_detector": train},
+    }
     for name, held in parts.items():
         module = ModuleType(name)
-        module.__dict__.update(held)
+        for key, value in held.items():
+            setattr(module, key, value)
         monkeypatch.setitem(sys.modules, f"edgekit.training.detection.{name}", module)
     monkeypatch.setitem(sys.modules, "edgekit.training.detection", ModuleType("detection"))
     line = ["train", "minivlm-tiny", "--stage", "detect", "--data", "scenes", "--lr", "0.5"]
