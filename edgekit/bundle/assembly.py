@@ -90,15 +90,16 @@ class Agreement:
     Attributes:
         reference: what it was compared with.
         images: tried.
-        boxes: largest difference of a region's corner, as a share of the image's longer side.
-        features: largest relative error of the regions' features.
+        regions: share of the reference's regions that it found at the same place, to a thousandth
+            of the image's longer side, in the worst image.
+        features: largest relative error of the features of the same region.
         captions: that were the same, token by token, of ``images``; None without that task.
         answers: first answers that were the same; None without that task.
     """
 
     reference: str
     images: int
-    boxes: float
+    regions: float
     features: float
     captions: int | None
     answers: int | None

@@ -1,0 +1,163 @@
+"""MiniVLM as one bundle of several graphs.
+
+    MiniVlm --graphs--> detector, box-head, fusion-35, fusion-128, context, step
+                |         each through pipeline.py: passes, artifacts, parity, a bundle of its own
+    torch stages, drawn images --recorded--> the inputs that each graph is proven on
+                |
+    the whole, in each runtime --compared--> same regions, same captions, same answers
+                v
+    assembly.json, vocabulary, embeddings
+
+What is looked up (embeddings) and what has no static number of results (proposals, NMS) is in no
+graph; RoIAlign is not either, since TFLite has no such operator and numpy needs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgekit.bundle import PARITY_TOLERANCE
+from edgekit.bundle.assembly import (
+    VISION_LANGUAGE,
+    Agreement,
+    Assembly,
+    VlmSettings,
+    assembling,
+    finish_assembly,
+    open_assembly,
+)
+from edgekit.errors import UsageError
+from edgekit.export.pipeline import Order, export_source, make_order
+from edgekit.export.sources import Progress, part_source
+from edgekit.export.vision_language.agreement import compare
+from edgekit.export.vision_language.files import card, model_facts, shared_files
+from edgekit.export.vision_language.vocabulary import vocabulary_of
+from edgekit.export.vision_language.whole import Whole
+from edgekit.models.minivlm.network import CreatedVlm, create_vlm
+from edgekit.models.minivlm.specs import get_vlm
+from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
+from edgekit.runtimes.vision_language.loaded import LoadedVlm
+from edgekit.runtimes.vision_language.model import CAPTION, DETECTOR, MATCH, VQA
+
+__all__ = ["VlmExport", "export_vlm", "settings_of"]
+
+
+@dataclass(frozen=True)
+class VlmExport:
+    """Where the bundle is, what it says of itself, and what the user must be told."""
+
+    path: Path
+    assembly: Assembly
+    warnings: tuple[str, ...] = ()
+
+
+def export_vlm(
+    model_id: str,
+    target: str,
+    *,
+    weights: str = "auto",
+    vocabulary: str | Path | None = None,
+    out: str | Path | None = None,
+    canvas: tuple[int, int] | None = None,
+    min_score: float = 0.0,
+    skip: Collection[str] = (),
+    force: bool = False,
+    seed: int = 0,
+    precision: str = "fp32",
+    progress: Progress = lambda _: None,
+) -> VlmExport:
+    """Export a vision-language model as one bundle for ``target``.
+
+    Args:
+        model_id: a row of `edgekit.models.minivlm.specs.VLMS`.
+        target: a row of ``edgekit targets``.
+        weights: ``auto``, ``random``, or a file that ``edgekit train`` wrote, as path or address.
+        vocabulary: ``vocab.txt`` that the weights were trained with; by default the one beside the
+            file of weights, or letters for random ones.
+        out: folder of the bundle; ``./<model>-<target>`` when None.
+        canvas: height and width that images are fitted into, when not the row's.
+        min_score: a region's best class must be this likely.
+        skip: runtimes to leave out.
+        force: replace ``out`` if it is a bundle.
+        seed: of random weights.
+        precision: ``fp32``.
+        progress: called with one line per stage.
+
+    Raises:
+        EdgekitError: any of the tree in ``edgekit.errors``; nothing is written then.
+    """
+    spec = get_vlm(model_id)
+    _check_canvas(canvas or (spec.lengths.height, spec.lengths.width))
+    order = make_order(model_id, target, out, skip, force, precision, progress)
+    progress(f"build {model_id}, weights {weights}")
+    created = create_vlm(model_id, weights, seed=seed)
+    words = vocabulary_of(created, weights, vocabulary)
+    whole = Whole(created, words, settings_of(created, canvas, min_score))
+    with assembling(order.out, force=force) as folder:
+        for name, module in whole.graphs.items():
+            progress(f"-- {name}")
+            source = part_source(
+                module, whole.samples[name], whole.outputs[name],
+                name=f"{model_id}-{name}", weights=whole.weights,
+            )  # fmt: skip
+            part = export_source(source, replace(order, out=folder / name, force=False))
+            whole.parts[name] = part.manifest
+        _write_whole(folder, whole, order)
+    with open_assembly(order.out) as bundle:
+        warnings = tuple(text for text in (created.weights.note, created.weights.why) if text)
+        return VlmExport(order.out, bundle.assembly, warnings)
+
+
+def _check_canvas(canvas: tuple[int, int]) -> None:
+    height, width = canvas
+    if height % 64 or width % 64 or not 64 <= min(canvas) <= max(canvas) <= 2048:
+        raise UsageError(
+            f"a canvas of {height} x {width}: both are multiples of 64 (the coarsest map's "
+            "stride), from 64 to 2048"
+        )
+
+
+def settings_of(
+    created: CreatedVlm, canvas: tuple[int, int] | None = None, min_score: float = 0.0
+) -> VlmSettings:
+    """What stands between the graphs of a network."""
+    spec = created.spec
+    tee, fusion, lengths = spec.tee, spec.fusion, spec.lengths
+    height, width = canvas or (lengths.height, lengths.width)
+    return VlmSettings(
+        height, width, IMAGENET_MEAN, IMAGENET_STD, tee.anchors, tee.candidates, tee.proposals,
+        tee.proposal_iou, tee.pooled, tee.samples, tee.regions, tee.region_iou, min_score,
+        (lengths.short, lengths.long), lengths.caption, lengths.tags, fusion.layers, fusion.heads,
+        fusion.width // fusion.heads,
+        tuple(task for task in (VQA, CAPTION, MATCH) if task in created.facts.tasks),
+    )  # fmt: skip
+
+
+def _write_whole(folder: Path, whole: Whole, order: Order) -> None:
+    """The shared files; then the whole is opened with each runtime and compared."""
+    files = shared_files(whole)
+    runtimes = [name for name in order.target.runtimes if name not in order.skip]
+    draft = _assembly(whole, order)
+    finish_assembly(folder, draft, files)
+    agreement: dict[str, Agreement] = {}
+    tolerance = 2 * PARITY_TOLERANCE[order.precision]  # a region goes through two graphs
+    for runtime in runtimes:
+        with open_assembly(folder) as bundle:
+            if bundle.parts[DETECTOR].manifest.artifacts[0].parity is None:
+                continue  # of a runtime that only a board has
+            order.progress(f"{runtime}: compare the whole with torch")
+            with LoadedVlm(bundle, runtime, 1) as model:
+                agreement[runtime] = compare(
+                    runtime, model, whole.images, whole.seen, whole.told, tolerance=tolerance
+                )
+    files["README.md"] = card(whole, agreement).encode()
+    finish_assembly(folder, replace(draft, agreement=agreement), files)
+
+
+def _assembly(whole: Whole, order: Order) -> Assembly:
+    return Assembly(
+        VISION_LANGUAGE, model_facts(whole), whole.weights, order.target.name, order.precision,
+        whole.settings, {}, {}, {},
+    )  # fmt: skip
