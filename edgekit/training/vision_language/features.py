@@ -12,13 +12,13 @@ import torch
 
 from edgekit.models.minivlm.specs import MiniVlmSpec
 from edgekit.models.minivlm.tee import Tee
+from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
 from edgekit.runtimes.preprocess import fit_into
 from edgekit.runtimes.vision_language import regions
 from edgekit.training.data.scenes import Scene, draw_scene
 from edgekit.training.vision_language.drawn import Look, Seen
 from edgekit.training.vision_language.source import Floats
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 _AT_ONCE = 32  # images
 
 
@@ -47,7 +47,9 @@ def detector(
         found: list[Seen] = []
         for first in range(0, len(scenes), _AT_ONCE):
             pictures = [draw_scene(one) for one in scenes[first : first + _AT_ONCE]]
-            images, sizes = zip(*(fit_into(p, canvas, _MEAN, _STD) for p in pictures), strict=True)
+            images, sizes = zip(
+                *(fit_into(p, canvas, IMAGENET_MEAN, IMAGENET_STD) for p in pictures), strict=True
+            )
             found += see(tee, np.concatenate(images), sizes, objects, min_score)
         return found
 
