@@ -37,7 +37,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 SCALED_DOWN: Mapping[str, Mapping[str, Any]] = {
     "minivlm-tiny": {
-        "epochs": 20, "batch_size": 32, "lr": 1e-3, "warmup_epochs": 0.5, "dropout": 0.0,
+        "epochs": 10, "batch_size": 32, "lr": 1e-3, "warmup_epochs": 0.5, "dropout": 0.0,
         "head_dropout": 0.0, "label_smoothing": 0.0, "captions": "all",
     },
 }  # fmt: skip
