@@ -123,8 +123,9 @@ def _agreement_text(found: Agreement) -> str:
 
 def _next_command(result: VlmExport) -> str:
     bundle, tasks = shlex.quote(str(result.path)), result.assembly.settings.tasks
-    if not result.assembly.agreement:
-        return f"copy {bundle} to the board, and there: edgekit finish {bundle}/detector"
+    if result.needs_finish:
+        there = shlex.quote(result.path.resolve().name)
+        return f"copy {bundle} to the board, and there: edgekit finish {there}"
     wanted = {"vqa": '--ask "what is this?"', "caption": "--caption", "match": '--match "a dog"'}
     option = next((wanted[task] for task in tasks if task in wanted), "")
     return f"edgekit run {bundle} photo.jpg {option}".rstrip()

@@ -25,10 +25,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Build, prove against the golden output, cache; then say what was done."""
+    from edgekit.bundle.assembly import is_assembly
     from edgekit.runtimes.finish import finish_bundle
 
+    if is_assembly(arguments.bundle):
+        _finish_parts(arguments, console)
+        return
     report = finish_bundle(arguments.bundle, force=arguments.force, progress=console.progress)
     console.document(report)
+    _print_report(report, console)
+    console.next(f"edgekit run {shlex.quote(str(arguments.bundle))} photo.jpg --runtime tensorrt")
+
+
+def _finish_parts(arguments: argparse.Namespace, console: Console) -> None:
+    """Of a bundle of several graphs: each of them."""
+    from edgekit.bundle.assembly import open_assembly
+    from edgekit.runtimes.finish import finish_bundle
+
+    with open_assembly(arguments.bundle) as bundle:
+        names = list(bundle.parts)
+    reports = {}
+    for name in names:
+        console.progress(f"-- {name}")
+        path = arguments.bundle / name
+        reports[name] = finish_bundle(path, force=arguments.force, progress=console.progress)
+    console.document(reports)
+    for name, report in reports.items():
+        console.print(f"{name}\n")
+        _print_report(report, console)
+        console.print()
+    console.next(f"edgekit run {shlex.quote(str(arguments.bundle))} photo.jpg --runtime tensorrt")
+
+
+def _print_report(report: FinishReport, console: Console) -> None:
     console.table(
         ("output", "max error", "allowed"),
         [
@@ -37,7 +66,6 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         ],
     )
     _print_facts(report, console)
-    console.next(f"edgekit run {shlex.quote(str(arguments.bundle))} photo.jpg --runtime tensorrt")
 
 
 def _print_facts(report: FinishReport, console: Console) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from edgekit.cli.console import Console, count_text
 from edgekit.errors import UsageError
+from edgekit.models.minivlm.specs import VLMS, MiniVlmSpec
 from edgekit.models.zoo import Variant, get_variant, list_models
 
 _COUNTS = (
@@ -18,6 +19,12 @@ _COUNTS = (
 _NAMES = (
     "The backbones are torchvision's; the end of a name says whose else: timm, tf (timm's ports of "
     "TensorFlow's weights), seed (linear probes of embeddings, not classifiers)."
+)
+
+_VLM_COUNTS = (
+    "Parameters without the answers of VQA, whose number its data decide; the decoder of words is "
+    "the word embeddings and is counted once. MACs of one image at the row's canvas, and of a question "
+    "with its regions at the shorter length."
 )
 
 _TOP1 = ("top-1", "top-1, linear probe")
@@ -36,9 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Print the table, then the sources of its figures and what users should know."""
+    if vlms := _chosen_vlms(arguments):
+        _run_vlms(vlms, console)
+        return
     variants = _chosen(arguments)
     alone = bool(arguments.models) or arguments.family is not None
-    console.document([_document(variant) for variant in variants])
+    others = [] if alone else list(VLMS.values())
+    console.document([*map(_document, variants), *map(_vlm_document, others)])
     sources = _sources(variants)
     console.table(_HEADERS, list(_rows(variants, sources)))
     console.print()
@@ -52,7 +63,48 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         console.print()
     for note in notes:
         console.paragraph(note)
+    if others:
+        console.print()
+        console.paragraph(
+            f"vision-language models, see edgekit models ID: {', '.join(row.id for row in others)}"
+        )
     console.next(f"edgekit export {variants[0].id} --target x86")
+
+
+def _chosen_vlms(arguments: argparse.Namespace) -> list[MiniVlmSpec]:
+    """Vision-language models, where only such are asked for."""
+    if arguments.family == "minivlm" and not arguments.models:
+        return list(VLMS.values())
+    named = [model_id for model_id in dict.fromkeys(arguments.models) if model_id in VLMS]
+    if named and len(named) < len({*arguments.models}):
+        raise UsageError(f"{named[0]} is a vision-language model: ask for it apart from the others")
+    if named and arguments.family is not None:
+        raise UsageError("give ids or --family, not both")
+    return [VLMS[model_id] for model_id in named]
+
+
+def _run_vlms(rows: Sequence[MiniVlmSpec], console: Console) -> None:
+    console.document([_vlm_document(row) for row in rows])
+    console.table(
+        ("model", "params", "extractor", "transformer", "extractor MACs", "question MACs"),
+        [
+            (row.id, *map(_count, (row.counts.params, row.counts.tee, row.counts.fusion,
+                                   row.counts.tee_macs, row.counts.question_macs)))
+            for row in rows
+        ],
+    )  # fmt: skip
+    console.print()
+    console.paragraph(_VLM_COUNTS)
+    for row in rows:
+        for figure in row.published:
+            console.paragraph(f"{row.id}: {figure.metric}: {figure.value} [{figure.source}]")
+    for note in dict.fromkeys(note for row in rows for note in row.notes):
+        console.paragraph(note)
+    console.next(f"edgekit export {rows[0].id} --target x86")
+
+
+def _vlm_document(row: MiniVlmSpec) -> dict[str, object]:
+    return {**dataclasses.asdict(row), "family": "minivlm", "task": "vision-language"}
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Variant]:

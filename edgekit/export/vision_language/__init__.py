@@ -38,6 +38,7 @@ from edgekit.export.vision_language.whole import Whole
 from edgekit.models.minivlm.network import CreatedVlm, create_vlm
 from edgekit.models.minivlm.specs import get_vlm
 from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
+from edgekit.runtimes.model import artifact_of
 from edgekit.runtimes.vision_language.loaded import LoadedVlm
 from edgekit.runtimes.vision_language.model import CAPTION, DETECTOR, MATCH, VQA
 
@@ -46,11 +47,15 @@ __all__ = ["VlmExport", "export_vlm", "settings_of"]
 
 @dataclass(frozen=True)
 class VlmExport:
-    """Where the bundle is, what it says of itself, and what the user must be told."""
+    """Where the bundle is, what it says of itself, and what the user must be told.
+
+    ``needs_finish``: the device compiles its graphs, by ``edgekit finish``.
+    """
 
     path: Path
     assembly: Assembly
     warnings: tuple[str, ...] = ()
+    needs_finish: bool = False
 
 
 def export_vlm(
@@ -107,7 +112,8 @@ def export_vlm(
         _write_whole(folder, whole, order)
     with open_assembly(order.out) as bundle:
         warnings = tuple(text for text in (created.weights.note, created.weights.why) if text)
-        return VlmExport(order.out, bundle.assembly, warnings)
+        first = bundle.parts[DETECTOR].manifest.artifacts[0]
+        return VlmExport(order.out, bundle.assembly, warnings, first.runtime == "tensorrt")
 
 
 def _check_canvas(canvas: tuple[int, int]) -> None:
@@ -145,7 +151,7 @@ def _write_whole(folder: Path, whole: Whole, order: Order) -> None:
     tolerance = 2 * PARITY_TOLERANCE[order.precision]  # a region goes through two graphs
     for runtime in runtimes:
         with open_assembly(folder) as bundle:
-            if bundle.parts[DETECTOR].manifest.artifacts[0].parity is None:
+            if artifact_of(bundle.parts[DETECTOR], runtime).parity is None:
                 continue  # of a runtime that only a board has
             order.progress(f"{runtime}: compare the whole with torch")
             with LoadedVlm(bundle, runtime, 1) as model:

@@ -118,6 +118,28 @@ class Lengths:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What a row costs, proven by the tests against the built network.
+
+    Attributes:
+        tee: parameters of the extractor.
+        fusion: of the transformer, without further heads.
+        tee_macs: of one image at the row's canvas, with all proposals.
+        question_macs: of the transformer, for the shorter text and all regions.
+    """
+
+    tee: int
+    fusion: int
+    tee_macs: int
+    question_macs: int
+
+    @property
+    def params(self) -> int:
+        """Of both."""
+        return self.tee + self.fusion
+
+
+@dataclass(frozen=True)
 class MiniVlmSpec:
     """One row: both parts, the sizes of its graphs, and what is known of it."""
 
@@ -125,6 +147,7 @@ class MiniVlmSpec:
     title: str
     tee: TeeSpec
     fusion: FusionSpec
+    counts: Counts
     lengths: Lengths = Lengths()
     published: tuple[Published, ...] = ()
     notes: tuple[str, ...] = ()
@@ -162,17 +185,20 @@ _NOTES = (
 )
 
 _MINIVLM = MiniVlmSpec(
-    "minivlm", "MiniVLM with TEE-0 (2020)", TEE0, FusionSpec(), published=_PUBLISHED, notes=_NOTES
-)
+    "minivlm", "MiniVLM with TEE-0 (2020)", TEE0, FusionSpec(),
+    Counts(7_504_205, 33_936_572, 2_900_890_112, 1_891_370_496), published=_PUBLISHED, notes=_NOTES,
+)  # fmt: skip
 VLMS: Mapping[str, MiniVlmSpec] = {
     row.id: row
     for row in (
         _MINIVLM,
         replace(_MINIVLM, id="minivlm-tee1", title="MiniVLM with TEE-1 (2020)", tee=TEE1,
+                counts=Counts(10_584_284, 33_936_572, 4_172_874_112, 1_891_370_496),
                 published=(), notes=_NOTES[:1]),
         MiniVlmSpec(
             "minivlm-tiny", "scaled down, for drawn scenes", TEE_TINY,
             FusionSpec(4, 96, 4, 384, 64, 64, TEE_TINY.visual, initial=0.08),
+            Counts(230_656, 492_258, 19_062_912, 12_158_592),
             Lengths(128, 128, 16, 32, 22, 10),
             notes=("Of edgekit's own, for tests and trials: nobody published it.",),
         ),
