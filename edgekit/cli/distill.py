@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import cast
 
 from edgekit.cli.arguments import positive
 from edgekit.cli.console import Console
@@ -38,10 +37,6 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     from edgekit.training.runs import distill
 
     outcome = distill(
-        cast(DistillRecipe, recipe),
-        out,
-        resume=arguments.resume,
-        force=arguments.force,
-        progress=console.progress,
+        recipe, out, resume=arguments.resume, force=arguments.force, progress=console.progress
     )
     report(outcome, recipe, out, "distill", console)

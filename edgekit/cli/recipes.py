@@ -7,7 +7,7 @@ import dataclasses
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from edgekit import optional
 from edgekit.cli.arguments import path, positive
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgekit.training.engine import Outcome
     from edgekit.training.recipe import Recipe
 
+Kind = TypeVar("Kind", bound="Recipe")
 # Name, type, and what help says of it.
 Values = tuple[tuple[str, Callable[[str], Any], str], ...]
 
@@ -26,7 +27,7 @@ SHARED: Values = (
     ("batch_size", positive, "images a step, over all processes"),
     ("lr", float, "highest learning rate"),
     ("optimizer", str, "sgd or adamw"),
-    ("schedule", str, "cosine, cosine-by-epoch, constant, steps or steps-by-quarter"),
+    ("schedule", str, "cosine, cosine-by-epoch, linear, constant, steps or steps-by-quarter"),
     ("weight_decay", float, "of all parameters"),
     ("warmup_epochs", float, "over which the learning rate rises"),
     ("warmup_lr", float, "from which it rises"),
@@ -45,7 +46,8 @@ _CONTEXT = ("model", "data", "weights", "drop_head")
 def add_run_arguments(parser: argparse.ArgumentParser, values: Values) -> None:
     """What both verbs take."""
     parser.add_argument("model", nargs="?", help="an id of `edgekit models`")
-    parser.add_argument("--data", help="digits, or imagefolder:, shards:, hf: or hf-stream:FOLDER")
+    parser.add_argument("--data", help="digits, or imagefolder:, shards:, hf: or hf-stream:FOLDER; "
+                        "of a vision-language model scenes, coco:FOLDER or tsv:FOLDER")  # fmt: skip
     parser.add_argument("--imgsz", type=positive, metavar="PIXELS", help="side of the images")
     parser.add_argument("-o", "--output", type=path, help="the run's folder (default: runs/MODEL)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
@@ -65,8 +67,8 @@ def check_trainer(verb: str) -> None:
 
 
 def make_recipe(
-    arguments: argparse.Namespace, kind: type[Recipe], values: Values
-) -> tuple[Recipe, Path]:
+    arguments: argparse.Namespace, kind: type[Kind], values: Values
+) -> tuple[Kind, Path]:
     """What the command line says, on what a recipe file says, on the defaults; and the folder.
 
     Raises:
@@ -76,13 +78,8 @@ def make_recipe(
     from edgekit.models.zoo import get_variant
     from edgekit.training.published import published_recipe
     from edgekit.training.recipe import read_recipe
-    from edgekit.training.run_folder import RECIPE
 
-    source = arguments.recipe
-    if source is None and arguments.resume:
-        source = (arguments.output or Path("runs") / (arguments.model or "MODEL")) / RECIPE
-    if arguments.recipe is None and source is not None and not source.is_file():
-        raise UsageError(f"no run in {source.parent} to resume: name it with -o")
+    source = recipe_file(arguments)
     base = read_recipe(source, kind) if source else {}
     if arguments.resume and arguments.command == "distill" and "method" not in base:
         raise UsageError(f"{source} is a recipe of edgekit train, not of edgekit distill")
@@ -96,13 +93,54 @@ def make_recipe(
     for name, what in (("model", "a model: an id of `edgekit models`"), ("data", "--data")):
         if name not in found:
             raise UsageError(f"a run needs {what}, or a --recipe that has it")
-    found.setdefault("image_size", get_variant(found["model"]).image_size)
-    recipe = kind(**found).settled()
+    if _has_no_size(kind):
+        found.setdefault("image_size", get_variant(found["model"]).image_size)
+    _check_known(found, kind)
+    recipe = cast(Kind, kind(**found).settled())
     return recipe, arguments.output or Path("runs") / recipe.model
 
 
-def report(outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Console) -> None:
-    """How a run ended, and what to type next."""
+def recipe_file(arguments: argparse.Namespace) -> Path | None:
+    """The recipe that the command line names, or that of the run which it goes on with.
+
+    Raises:
+        UsageError: nothing to resume.
+    """
+    from edgekit.training.run_folder import RECIPE
+
+    source: Path | None = arguments.recipe
+    if source is None and arguments.resume:
+        source = (arguments.output or Path("runs") / (arguments.model or "MODEL")) / RECIPE
+    if arguments.recipe is None and source is not None and not source.is_file():
+        raise UsageError(f"no run in {source.parent} to resume: name it with -o")
+    return source
+
+
+def _has_no_size(kind: type[Recipe]) -> bool:
+    """Whether a recipe of this kind must be told the size of its images."""
+    sizes = (field.default for field in dataclasses.fields(kind) if field.name == "image_size")
+    return any(default is dataclasses.MISSING for default in sizes)
+
+
+def _check_known(found: dict[str, Any], kind: type[Recipe]) -> None:
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in found:
+        if name not in known:
+            raise UsageError(
+                f"--{name.replace('_', '-')} means nothing to {found['model']}: it is of "
+                "another kind of model, or of another stage"
+            )
+
+
+def _shown(name: str, value: float) -> str:
+    """Shares are figures up to 1; CIDEr's go up to 10."""
+    return f"{value:.3f}" if name.endswith("cider") else f"{value:.2%}"
+
+
+def report(
+    outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Console, then: str = ""
+) -> None:
+    """How a run ended, and what to type next: ``then``, or how its weights are exported."""
     from edgekit.training.run_folder import BEST, CORRUPT
 
     if not outcome.is_main:
@@ -114,12 +152,11 @@ def report(outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Cons
         console.next(f"edgekit {verb} --resume -o {shlex.quote(str(out))}")
         raise KeyboardInterrupt  # what was typed behind this must not go on with half a training
     for name, value in outcome.figures.items():
-        console.print(f"{name} of the last epoch, on held-out images: {value:.2%}")
+        console.print(f"{name} of the last epoch, on held-out images: {_shown(name, value)}")
     if outcome.best is not None:
         first = next(iter(outcome.figures), "figure")
-        console.print(
-            f"best {first}, by which its epoch was chosen: {outcome.best:.2%}, in {out / BEST}"
-        )
+        best = _shown(first, outcome.best)
+        console.print(f"best {first}, by which its epoch was chosen: {best}, in {out / BEST}")
     if outcome.corrupt:
         console.warn(f"{len(outcome.corrupt)} images could not be read: {out / CORRUPT}")
     if verb == "distill" and outcome.figures:  # only images with classes have figures
@@ -127,4 +164,6 @@ def report(outcome: Outcome, recipe: Recipe, out: Path, verb: str, console: Cons
         console.next(f"edgekit evaluate {shlex.quote(str(out))} --data {data} --knn --linear-probe")
         return
     best = shlex.quote(str(out / BEST))
-    console.next(f"edgekit export {recipe.model} --weights {best} --target arm")
+    console.next(
+        then.format(best=best) or f"edgekit export {recipe.model} --weights {best} --target arm"
+    )

@@ -261,15 +261,7 @@ def read_recipe(path: Path, kind: type[Recipe] = Recipe) -> dict[str, Any]:
     Raises:
         UsageError: no such file, no TOML, an unknown name, or a value of another type.
     """
-    toml = require(_TOML, "reading a recipe")
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"--recipe {path}: {path.stat().st_size:,} bytes are no recipe")
-        found = toml.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--recipe {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is one
-        raise UsageError(f"--recipe {path} is not TOML: {error}") from error
+    found = read_values(path)
     types = {field.name: _TYPES[str(field.type)] for field in dataclasses.fields(kind)}
     for name, value in found.items():
         if name not in types and name in _OF_DISTILL:
@@ -286,6 +278,24 @@ def read_recipe(path: Path, kind: type[Recipe] = Recipe) -> dict[str, Any]:
         return {name: types[name](value) for name, value in found.items()}
     except OverflowError as error:
         raise UsageError(f"--recipe {path}: a number is too large") from error
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """What a recipe file says, whatever kind of run it is of.
+
+    Raises:
+        UsageError: no such file, or no TOML.
+    """
+    toml = require(_TOML, "reading a recipe")
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UsageError(f"--recipe {path}: {path.stat().st_size:,} bytes are no recipe")
+        found: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--recipe {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is one
+        raise UsageError(f"--recipe {path} is not TOML: {error}") from error
+    return found
 
 
 _OF_DISTILL = {field.name for field in dataclasses.fields(DistillRecipe)}

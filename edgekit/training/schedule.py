@@ -35,6 +35,11 @@ def _falling(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def _linear(place: _Place) -> float:
+    """To zero in a line: BERT's, and OSCAR's."""
+    return 1 - place.left_behind
+
+
 def _constant(_place: _Place) -> float:
     return 1.0
 
@@ -52,6 +57,7 @@ def _steps_by_quarter(place: _Place) -> float:
 _SHAPES: dict[str, Callable[[_Place], float]] = {
     "cosine": _cosine,
     "cosine-by-epoch": _cosine_by_epoch,
+    "linear": _linear,
     "constant": _constant,
     "steps": _steps,
     "steps-by-quarter": _steps_by_quarter,

@@ -12,6 +12,7 @@ import edgekit
 from edgekit import cli, errors
 from edgekit.bundle import PARITY_TOLERANCE, Manifest
 from edgekit.cli import VERBS
+from edgekit.models.minivlm.specs import VLMS
 from edgekit.models.zoo import VARIANTS
 from edgekit.runtimes import RUNTIMES
 from edgekit.targets import TARGETS
@@ -79,7 +80,7 @@ def test_every_command_parses_and_names_what_exists(document, line):
     named = [runtimes] if isinstance(runtimes, str) else sum(runtimes, start=())
     assert set(named) <= set(RUNTIMES)
     model = getattr(arguments, "model", "x.onnx")
-    assert model.endswith(".onnx") or model in VARIANTS
+    assert model.endswith(".onnx") or model in VARIANTS or model in VLMS
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)

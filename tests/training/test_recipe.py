@@ -76,6 +76,12 @@ def test_every_value_is_in_the_file(tmp_path: Path) -> None:
     assert set(read_recipe(tmp_path / "r.toml")) == set(asdict(RECIPE))
 
 
+def test_the_rate_rises_in_a_line_and_falls_in_one() -> None:
+    rates = [rate("linear", step, steps=100, epoch=10, warmup=10) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert rates[10:] == pytest.approx([1 - step / 90 for step in range(90)])
+
+
 def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
     rates = [rate("cosine", step, steps=100, epoch=10, warmup=10) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 11)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import torch
@@ -28,7 +29,6 @@ from edgekit.models.minivlm.specs import FusionSpec
 DROPOUT = 0.1
 _TEXT_EPS, _IMAGE_EPS = 1e-12, 1e-5
 _HIDDEN_LOGIT = -1e4  # added where attention may not look: lower needs more than half precision
-_INITIAL_STD = 0.02
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -216,7 +216,7 @@ class Fusion(nn.Module):
         self.heads = nn.ModuleDict(
             {name: _head(name, spec.width, outputs) for name, outputs in (heads or {}).items()}
         )
-        self.apply(_draw)
+        self.apply(partial(_draw, deviation=spec.initial))
 
     def embed(self, tokens: Tensor, types: Tensor, positions: Tensor | None = None) -> Tensor:
         """(B, T) -> (B, T, width), at positions 0, 1 .. unless others are given."""
@@ -305,9 +305,9 @@ def _head(name: str, width: int, outputs: int) -> nn.Module:
     return nn.Linear(width, outputs)
 
 
-def _draw(module: nn.Module) -> None:
+def _draw(module: nn.Module, deviation: float) -> None:
     """As BERT draws its parameters."""
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=_INITIAL_STD)
+        nn.init.normal_(module.weight, std=deviation)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

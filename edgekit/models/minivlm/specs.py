@@ -81,6 +81,8 @@ class FusionSpec:
         positions: longest text.
         visual: numbers that describe a region.
         image_norm: whether the projected regions are normalised; OSCAR's are not.
+        initial: deviation that weights are drawn with: BERT's. A narrow network that begins with
+            it hardly reacts to its inputs, and learns for long before it looks at the regions.
     """
 
     layers: int = 12
@@ -91,6 +93,7 @@ class FusionSpec:
     positions: int = 512
     visual: int = 1030
     image_norm: bool = True
+    initial: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -194,9 +197,9 @@ VLMS: Mapping[str, MiniVlmSpec] = {
                 published=(), notes=_NOTES[:1]),
         MiniVlmSpec(
             "minivlm-tiny", "scaled down, for drawn scenes", TEE_TINY,
-            FusionSpec(4, 96, 4, 384, 64, 64, TEE_TINY.visual),
+            FusionSpec(4, 96, 4, 384, 64, 64, TEE_TINY.visual, initial=0.08),
             Counts(230_656, 492_258, 19_062_912, 12_158_592),
-            Lengths(128, 128, 16, 32, 14, 10),
+            Lengths(128, 128, 16, 32, 22, 10),
             notes=("Of edgekit's own, for tests and trials: nobody published it.",),
         ),
     )
