@@ -71,7 +71,17 @@ def test_the_base_is_what_a_board_needs(metadata):
 
 def test_every_extra_that_edgekit_tells_users_to_install_exists(metadata):
     extras = set(metadata.get_all("Provides-Extra"))
-    assert extras == {"onnx", "openvino", "tflite", "tensorrt", "export", "train", "all", "dev"}
+    assert extras == {
+        "onnx",
+        "openvino",
+        "tflite",
+        "tensorrt",
+        "export",
+        "train",
+        "vlm",
+        "all",
+        "dev",
+    }
     required = metadata.get_all("Requires-Dist")
     for distribution, extra in optional.EXTRAS.values():
         assert any(
