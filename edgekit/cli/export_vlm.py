@@ -31,7 +31,10 @@ def add_vlm_arguments(group: argparse._ArgumentGroup) -> None:
         help="what images are fitted into, in multiples of 64 (default: 384x512)",
     )
     group.add_argument(
-        "--min-score", type=_share, metavar="S", help="of a region's class, 0 to 1 (default: 0)"
+        "--min-score",
+        type=_share,
+        metavar="S",
+        help="of a region's class, 0 to 1 (default: as trained)",
     )
 
 
@@ -67,7 +70,7 @@ def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
         vocabulary=arguments.vocab,
         out=arguments.output,
         canvas=arguments.canvas,
-        min_score=arguments.min_score or 0.0,
+        min_score=arguments.min_score,
         skip=arguments.skip,
         force=arguments.force,
         seed=arguments.seed or 0,

@@ -66,7 +66,7 @@ def export_vlm(
     vocabulary: str | Path | None = None,
     out: str | Path | None = None,
     canvas: tuple[int, int] | None = None,
-    min_score: float = 0.0,
+    min_score: float | None = None,
     skip: Collection[str] = (),
     force: bool = False,
     seed: int = 0,
@@ -83,7 +83,7 @@ def export_vlm(
             file of weights, or letters for random ones.
         out: folder of the bundle; ``./<model>-<target>`` when None.
         canvas: height and width that images are fitted into, when not the row's.
-        min_score: a region's best class must be this likely.
+        min_score: a region's best class must be this likely; by default as in the training.
         skip: runtimes to leave out.
         force: replace ``out`` if it is a bundle.
         seed: of random weights.
@@ -126,15 +126,18 @@ def _check_canvas(canvas: tuple[int, int]) -> None:
 
 
 def settings_of(
-    created: CreatedVlm, canvas: tuple[int, int] | None = None, min_score: float = 0.0
+    created: CreatedVlm,
+    canvas: tuple[int, int] | None = None,
+    min_score: float | None = None,
 ) -> VlmSettings:
     """What stands between the graphs of a network."""
     spec = created.spec
     tee, fusion, lengths = spec.tee, spec.fusion, spec.lengths
     height, width = canvas or (lengths.height, lengths.width)
+    least = created.facts.min_score if min_score is None else min_score
     return VlmSettings(
         height, width, IMAGENET_MEAN, IMAGENET_STD, tee.anchors, tee.candidates, tee.proposals,
-        tee.proposal_iou, tee.pooled, tee.samples, tee.regions, tee.region_iou, min_score,
+        tee.proposal_iou, tee.pooled, tee.samples, tee.regions, tee.region_iou, least,
         (lengths.short, lengths.long), lengths.caption, lengths.tags, fusion.layers, fusion.heads,
         fusion.width // fusion.heads,
         tuple(task for task in (VQA, CAPTION, MATCH) if task in created.facts.tasks),

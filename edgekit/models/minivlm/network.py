@@ -53,6 +53,7 @@ class VlmFacts:
         answers: of the VQA head, in its order.
         objects: names of the detector's classes, without the background.
         attributes: names of the attributes.
+        min_score: of a region's best class, for the transformer to have seen it.
     """
 
     variant: str = ""
@@ -60,6 +61,7 @@ class VlmFacts:
     answers: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    min_score: float = 0.0
 
     def heads(self) -> dict[str, int]:
         """Further heads of the fusion: name -> outputs."""
@@ -233,7 +235,9 @@ def read_facts(path: Path) -> VlmFacts:
         raise CheckpointError(f"{path.name} says of itself what cannot be: {error}.") from error
 
 
-def _names(key: str, value: object) -> str | tuple[str, ...]:
+def _names(key: str, value: object) -> str | float | tuple[str, ...]:
+    if key == "min_score" and isinstance(value, (int, float)) and 0 <= value <= 1:
+        return float(value)
     if key == "variant" and isinstance(value, str) and value.isprintable():
         return value
     if not isinstance(value, list) or len(value) > _MAX_NAMES:

@@ -38,7 +38,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 SCALED_DOWN: Mapping[str, Mapping[str, Any]] = {
     "minivlm-tiny": {
         "epochs": 10, "batch_size": 32, "lr": 1e-3, "warmup_epochs": 0.5, "dropout": 0.0,
-        "head_dropout": 0.0, "label_smoothing": 0.0, "captions": "all",
+        "head_dropout": 0.0, "label_smoothing": 0.0, "captions": "all", "min_score": 0.2,
     },
 }  # fmt: skip
 # Of these a stage of a scaled-down network is not as the others.
@@ -47,11 +47,11 @@ _SCALED_DOWN_STAGES: Mapping[str, Mapping[str, Any]] = {
 }
 _REST: Mapping[str, Any] = {
     "warmup_epochs": 0.0, "label_smoothing": 0.0, "dropout": 0.1, "head_dropout": 0.0,
-    "captions": "masked",
+    "captions": "masked", "min_score": 0.0,
 }  # fmt: skip
 _OPEN: Mapping[str, Any] = {
     "epochs": 0, "batch_size": 0, "lr": 0.0, "warmup_epochs": -1.0, "label_smoothing": -1.0,
-    "dropout": -1.0, "head_dropout": -1.0, "captions": "",
+    "dropout": -1.0, "head_dropout": -1.0, "captions": "", "min_score": -1.0,
 }  # fmt: skip
 
 ATTENTIONS = ("seq2seq", "bidirectional")
@@ -91,8 +91,8 @@ class VlmRecipe(Recipe):
         baseline: which of `BASELINES` they are measured by.
         answers: most that the head of questions has: the most frequent ones.
         hide_regions: train without seeing: what can be known from the words alone.
-        min_score: of a region's best class, for drawn scenes' regions to be kept; an export has to
-            be told the same.
+        min_score: of a region's best class, for drawn scenes' regions to be kept; -1 for the
+            stage's. The weights tell an export.
         evaluated: most held-out items of a task that are looked at after an epoch,
         candidates: likewise of images that are searched, with each of as many captions.
     """
@@ -116,7 +116,7 @@ class VlmRecipe(Recipe):
     baseline: str = "greedy"
     answers: int = 3129
     hide_regions: bool = False
-    min_score: float = 0.0
+    min_score: float = -1.0
     evaluated: int = 2000
     candidates: int = 50
 

@@ -175,7 +175,9 @@ def _facts(recipe: VlmRecipe, data: VlmSplits, found: Found) -> VlmFacts:
         if set(answers) <= set(found.facts.answers):
             answers = found.facts.answers  # of the file, so that its head fits
     own = found.facts
-    return VlmFacts(recipe.model, recipe.trained_for, answers, own.objects, own.attributes)
+    return VlmFacts(
+        recipe.model, recipe.trained_for, answers, own.objects, own.attributes, recipe.min_score
+    )
 
 
 # ---- the run -----------------------------------------------------------------------------------
