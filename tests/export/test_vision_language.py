@@ -1,0 +1,305 @@
+"""MiniVLM's main path: one export, and everything that is promised of its bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import edgekit
+from edgekit.bundle import open_bundle
+from edgekit.bundle.assembly import open_assembly
+from edgekit.cli import main
+from edgekit.errors import BundleError, CheckpointError, ParityError, UsageError
+from edgekit.export.vision_language import VlmExport, export_vlm
+from edgekit.export.vision_language.agreement import compare, drawn_images, tell
+from edgekit.export.vision_language.vocabulary import placeholder_vocabulary
+from edgekit.models.minivlm.network import random_vlm, save_vlm
+from edgekit.models.minivlm.specs import get_vlm
+from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
+from edgekit.runtimes.vision_language.model import Seen
+
+pytest.importorskip("tokenizers")
+MODEL = "minivlm-tiny"
+GRAPHS = {"detector", "box-head", "fusion-16", "fusion-32", "context", "step"}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> VlmExport:
+    """LiteRT's and ONNX Runtime's files; OpenVINO's in a test of the zoo."""
+    return export_vlm(MODEL, "arm", out=tmp_path_factory.mktemp("vlm") / "tiny")
+
+
+@pytest.fixture
+def image() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+
+
+def test_the_whole_is_torchs(exported: VlmExport) -> None:
+    assert set(exported.assembly.agreement) == {"litert", "onnxruntime"}
+    for found in exported.assembly.agreement.values():
+        assert found.regions >= 0.9 and found.features < 2e-4
+        assert found.captions == found.answers == found.images == 5
+    assert any("RANDOM" in warning for warning in exported.warnings)
+
+
+def test_each_graph_is_a_bundle(exported: VlmExport) -> None:
+    with open_assembly(exported.path) as bundle:
+        assert set(bundle.parts) == GRAPHS
+        for part in bundle.parts.values():
+            for artifact in part.manifest.artifacts:
+                assert artifact.parity is not None and artifact.parity.inputs == 5
+        macs = {name: part.manifest.model.macs for name, part in bundle.parts.items()}
+        row = get_vlm(MODEL)
+        assert macs["detector"] + macs["box-head"] == row.counts.tee_macs
+    with open_bundle(exported.path / "step") as step:
+        assert step.manifest.batch == 1
+
+
+def test_greedy_captions_are_torchs_in_every_runtime(exported: VlmExport) -> None:
+    """With regions of its own each, from the image to the last token."""
+    captions = {}
+    for runtime in ("litert", "onnxruntime"):
+        with load_vlm(exported.path, runtime) as model:
+            captions[runtime] = [model.caption_tokens(each) for each in drawn_images()]
+    assert captions["litert"] == captions["onnxruntime"]
+    assert any(captions["litert"])
+
+
+def test_the_interface_of_an_app(exported: VlmExport, image: NDArray[np.uint8]) -> None:
+    with edgekit.load(exported.path) as model:
+        assert isinstance(model, LoadedVlm) and model.runtime == "litert"
+        assert "random weights" in model.warnings[0]
+        seen = model.look(image)
+        assert isinstance(seen, Seen) and seen.count > 0
+        assert model.ask(seen, "what is this").startswith("answer ")
+        assert model.ask(image, "what is this") == model.ask(seen, "what is this")
+        assert isinstance(model.caption(seen), str)
+        assert len(model.match(seen, ["a", "b"])) == 2
+
+
+def test_another_network_is_not_the_same(exported: VlmExport) -> None:
+    """The comparison can fail: of regions, and of words."""
+    images = drawn_images()
+    with load_vlm(exported.path, "onnxruntime") as model:
+        wanted = [model.look(each) for each in images]
+        told = [tell(model, seen) for seen in wanted]
+        good = compare("x", model, images, wanted, told, tolerance=1e-9)
+        assert good.regions == 1 and good.features == 0 and good.captions == 5
+        moved = [replace(seen, boxes=seen.boxes + 20) for seen in wanted]
+        with pytest.raises(ParityError, match="regions are the same"):
+            compare("x", model, images, moved, told, tolerance=1.0)
+        other = [replace(each, caption=(*each.caption, 7)) for each in told]
+        with pytest.raises(ParityError, match="caption differ"):
+            compare("x", model, images, wanted, other, tolerance=1.0)
+        louder = [replace(seen, visual=seen.visual * 1.01) for seen in wanted]
+        with pytest.raises(ParityError, match="features of a region differ"):
+            compare("x", model, images, louder, told, tolerance=1e-3)
+
+
+# ---- weights and vocabularies ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    created = random_vlm(get_vlm(MODEL), 3)
+    save_vlm(created.module, created.facts, path)
+    return path
+
+
+def _export(weights: Path, out: Path, **options: object) -> VlmExport:
+    return export_vlm(MODEL, "x86", weights=str(weights), out=out, **options)  # type: ignore[arg-type]
+
+
+def test_weights_need_their_vocabulary(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give its vocab.txt"):
+        _export(weights, tmp_path / "out")
+    other = tmp_path / "vocab.txt"
+    other.write_text("".join(f"{t}\n" for t in placeholder_vocabulary(63).tokens))
+    with pytest.raises(UsageError, match="has 63 tokens and the network 64"):
+        _export(weights, tmp_path / "out", vocabulary=other)
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_weights_of_another_network(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is of minivlm-tiny, not minivlm:"):
+        export_vlm("minivlm", "x86", weights=str(weights), out=tmp_path / "out")
+    plain = tmp_path / "plain.pth"
+    torch.save({"a": torch.zeros(2)}, plain)
+    with pytest.raises(CheckpointError, match="does not say which network"):
+        _export(plain, tmp_path / "out")
+    with pytest.raises(CheckpointError, match="no weights of minivlm-tiny were released"):
+        export_vlm(MODEL, "x86", weights="official", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("canvas", [(100, 128), (0, 64), (64, 4096)])
+def test_canvases_that_cannot_be(canvas: tuple[int, int], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="multiples of 64"):
+        export_vlm(MODEL, "x86", out=tmp_path / "out", canvas=canvas)
+
+
+# ---- parts that do not fit each other ----------------------------------------------------------
+
+
+def _rewrite(path: Path, name: str, data: bytes) -> None:
+    """Another shared file, with its checksum."""
+    import hashlib
+
+    (path / name).write_bytes(data)
+    document = json.loads((path / "assembly.json").read_text())
+    document["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (path / "assembly.json").write_text(json.dumps(document))
+
+
+def _without_part(path: Path) -> None:
+    shutil.rmtree(path / "box-head")
+    document = json.loads((path / "assembly.json").read_text())
+    del document["parts"]["box-head"]
+    (path / "assembly.json").write_text(json.dumps(document))
+
+
+def _npy(array: NDArray[np.generic], path: Path) -> bytes:
+    np.save(path.parent / "table.npy", array)
+    return (path.parent / "table.npy").read_bytes()
+
+
+MISFITS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "vocabulary": (
+        lambda path: _rewrite(
+            path, "vocab.txt",
+            "".join(f"{t}\n" for t in placeholder_vocabulary(60).tokens).encode(),
+        ),
+        "60 tokens and word-embeddings.npy 64 rows",
+    ),
+    "no part": (_without_part, "lacks its part 'box-head'"),
+    "no array": (lambda path: _rewrite(path, "word-embeddings.npy", b"x"), "no array of numbers"),
+    "objects": (
+        lambda path: _rewrite(
+            path, "word-embeddings.npy", _npy(np.array([[{}]], dtype=object), path)
+        ),
+        "no array of numbers",
+    ),
+    "doubles": (
+        lambda path: _rewrite(path, "word-embeddings.npy", _npy(np.zeros((64, 96)), path)),
+        "float64 of 2 axes",
+    ),
+    "short positions": (
+        lambda path: _rewrite(
+            path, "position-embeddings.npy", _npy(np.zeros((9, 96), np.float32), path)
+        ),
+        "has 9 rows",
+    ),
+    "widths": (
+        lambda path: _rewrite(
+            path, "type-embeddings.npy", _npy(np.zeros((2, 95), np.float32), path)
+        ),
+        "different widths",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_parts_that_do_not_fit(misfit: str, exported: VlmExport, tmp_path: Path) -> None:
+    change, says = MISFITS[misfit]
+    copy = tmp_path / "copy"
+    shutil.copytree(exported.path, copy)
+    change(copy)
+    with pytest.raises(BundleError, match=says):
+        load_vlm(copy)
+
+
+# ---- the command line --------------------------------------------------------------------------
+
+
+def _photo(path: Path, image: NDArray[np.uint8]) -> Path:
+    from PIL import Image
+
+    Image.fromarray(image).save(path)
+    return path
+
+
+def test_run_answers(
+    exported: VlmExport,
+    image: NDArray[np.uint8],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photo = str(_photo(tmp_path / "photo.png", image))
+    line = ["run", str(exported.path), photo, "--ask", "what is this?", "--caption"]
+    assert main([*line, "--match", "a b", "--match", "c d", "--json"]) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert len(out["answers"]) == 5 and len(out["match"]) == 2 and "caption" in out
+    assert out["regions"] and {"detector", "step", "fusion-16"} <= out["milliseconds"].keys()
+    assert main(["run", str(exported.path), photo]) == 0
+    told = capsys.readouterr()
+    assert "region" in told.out and "random weights" in told.err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["--ask", ""], "the question is empty"),
+        (["--ask", "x" * 31], "has 31 tokens, and 30 fit"),
+        (["--ask", "слон"], "another language"),
+        (["--match", " "], "the text is empty"),
+        (["--save", "x.npz"], "--save is for bundles of one graph"),
+        (["--runtime", "openvino"], "has no artifact for runtime 'openvino'"),
+    ],
+)
+def test_run_says_what_is_wrong(
+    line: list[str],
+    says: str,
+    exported: VlmExport,
+    image: NDArray[np.uint8],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photo = str(_photo(tmp_path / "photo.png", image))
+    assert main(["run", str(exported.path), photo, *line]) in (1, 2)
+    (told,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+    assert says in told
+
+
+def test_profile_has_every_stage(
+    exported: VlmExport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["profile", str(exported.path), "--quick", "--allow-noisy", "--runtime", "litert"]
+    assert main([*line, "--json", "--save", str(tmp_path / "saved")]) == 0
+    out = json.loads(capsys.readouterr().out)
+    stages = {run["stage"] for run in out["runs"]}
+    between = {"image", "proposals", "roi-align", "regions", "look", "ask", "caption"}
+    assert stages == between | GRAPHS
+    rows = {run["stage"]: run for run in out["runs"]}
+    parts = ("image", "detector", "proposals", "roi-align", "box-head", "regions")
+    assert sum(rows[each]["p10_ms"] for each in parts) < rows["look"]["p90_ms"]
+    assert json.loads((tmp_path / "saved" / "stages.json").read_text())["model"] == MODEL
+    assert main([*line, "--save", str(tmp_path / "saved")]) != 0
+    assert main(["profile", str(exported.path), "--scope", "engine"]) == 2
+
+
+def test_other_verbs_say_what_it_is(
+    exported: VlmExport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", str(exported.path)]) == 1
+    assert "several graphs" in capsys.readouterr().err
+
+
+@pytest.mark.zoo
+def test_openvino_and_tensorrt(tmp_path: Path) -> None:
+    found = export_vlm(MODEL, "x86", out=tmp_path / "x86", skip=["onnxruntime"])
+    assert found.assembly.agreement["openvino"].captions == 5
+    board = export_vlm(MODEL, "jetson", out=tmp_path / "jetson", skip=["onnxruntime"])
+    assert board.needs_finish and not board.assembly.agreement
+    with open_assembly(board.path) as bundle:
+        for part in bundle.parts.values():
+            assert len(part.manifest.artifacts) == 1
+            artifact = part.manifest.artifacts[0]
+            assert artifact.runtime == "tensorrt" and artifact.checks
