@@ -53,7 +53,8 @@ class LoadedVlm(VisionLanguage):
             Names(bundle.names(ANSWERS), bundle.names(OBJECTS)),
         )
         _check_agree(self, bundle)
-        self.warnings = (RANDOM_WEIGHTS,) if bundle.assembly.weights.random else ()
+        is_random = bundle.assembly.weights.random
+        self.warnings: tuple[str, ...] = (RANDOM_WEIGHTS,) if is_random else ()
 
     def session(self, name: str) -> Session:
         """The runtime's session of one graph, opened when it is first needed."""
