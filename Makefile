@@ -22,7 +22,8 @@ BOARD = $(addprefix edgekit/,__init__.py __main__.py errors.py optional.py targe
         runtimes profiling cli \
         $(addprefix models/,__init__.py zoo.py variant.py rows labels.py))
 
-BENCHES = import_time export_time run_overhead graph_forms dcd zoo vs_peers training_speed
+BENCHES = import_time export_time run_overhead graph_forms dcd zoo vs_peers training_speed \
+          vlm_extractors vlm_decoding vlm_roi_align
 CLAIMS  = digits micronet_claim seed_claim
 # Our TFLite files beside onnx2tf's, where that is installed apart: make bench ONNX2TF=PATH
 ONNX2TF ?=
