@@ -120,8 +120,7 @@ def _inputs(network: MiniVlm) -> dict[str, Inputs]:
     words = rng.normal(size=(1, caption + tags, fusion.width)).astype(np.float32)
     visual = rng.normal(size=(1, regions, fusion.visual)).astype(np.float32)
     size = fusion.width // fusion.heads
-    cache = (fusion.layers * fusion.heads, caption, size)
-    context = (fusion.layers * fusion.heads, tags + regions, size)
+    cache = (fusion.layers * fusion.heads, caption + tags + regions, size)
     length = caption + tags + regions
     seen = np.zeros((1, length, length), np.float32)
     seen[0, :caption, :caption] = np.tril(np.ones((caption, caption)))
@@ -130,13 +129,12 @@ def _inputs(network: MiniVlm) -> dict[str, Inputs]:
     pair = np.zeros((2, caption + tags + regions + 2), np.float32)
     pair[:, caption:] = 1
     pair[0, -1] = 0
-    empty = {f"past_{k}": np.zeros(cache, np.float32) for k in ("keys", "values")}
-    about = {f"context_{k}": np.zeros(context, np.float32) for k in ("keys", "values")}
+    cached = {f"cached_{k}": np.zeros(cache, np.float32) for k in ("keys", "values")}
     return {
         "whole": {"text": words, "visual": visual, "seen": seen, "place": place},
         "context": {"tags": words[:, caption:], "visual": visual,
                     "seen": np.ones((1, tags + regions), np.float32)},
-        "step": {"pair": words[:, :2], "seen": pair, **empty, **about},
+        "step": {"pair": words[:, :2], "seen": pair, **cached},
     }  # fmt: skip
 
 
@@ -154,16 +152,17 @@ def _turn(sessions: Mapping[str, Session], inputs: Mapping[str, Inputs]) -> tupl
     """Milliseconds of a caption with a cache, and without."""
     begun = time.perf_counter()
     about = sessions["context"].run(inputs["context"])
-    step = {**inputs["step"], **{f"context_{k}": about[k] for k in ("keys", "values")}}
+    step, room = inputs["step"], inputs["step"]["cached_keys"].shape[1] - about["keys"].shape[1]
+    for key in ("keys", "values"):
+        step[f"cached_{key}"][:, :room] = 0
+        step[f"cached_{key}"][:, room:] = about[key]
     first = None
     for place in range(TOKENS):
         out = sessions["step"].run(step)
         first = out["words"] if first is None else first
         for key in ("keys", "values"):
-            step[f"past_{key}"][:, place] = out[key][:, 0]
+            step[f"cached_{key}"][:, place] = out[key][:, 0]
     cached = (time.perf_counter() - begun) * 1e3
-    for key in ("keys", "values"):
-        step[f"past_{key}"][:] = 0
     begun = time.perf_counter()
     whole = [sessions["whole"].run(inputs["whole"])["words"] for _ in range(TOKENS)]
     plain = (time.perf_counter() - begun) * 1e3

@@ -75,14 +75,11 @@ class _Step(nn.Module):
         self,
         pair: Tensor,
         seen: Tensor,
-        past_keys: Tensor,
-        past_values: Tensor,
-        context_keys: Tensor,
-        context_values: Tensor,
+        cached_keys: Tensor,
+        cached_values: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        keys = torch.cat([past_keys, context_keys], 1)[None]
-        values = torch.cat([past_values, context_values], 1)[None]
-        split = zip(*(torch.split(each, self.heads, 1) for each in (keys, values)), strict=True)
+        cached = (cached_keys[None], cached_values[None])
+        split = zip(*(torch.split(each, self.heads, 1) for each in cached), strict=True)
         mask = hide(seen[None])
         x = self.bert.embeddings.normalise(pair)
         hidden, owns = self.bert.encode(x, mask, list(split))

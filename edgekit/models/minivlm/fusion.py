@@ -88,10 +88,16 @@ class SelfAttention(nn.Module):
             (B, S, width), and the keys and values of ``x`` itself.
         """
         query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
-        keys = key if past is None else torch.cat([past[0], key], 2)
-        values = value if past is None else torch.cat([past[1], value], 2)
-        logits = query @ keys.transpose(2, 3) / math.sqrt(self.size) + mask
-        mixed = self.dropout(logits.softmax(-1)) @ values  # (B, heads, S, size)
+        logits = query @ key.transpose(2, 3)
+        if past is not None:
+            logits = torch.cat([query @ past[0].transpose(2, 3), logits], 3)
+        shares = self.dropout((logits / math.sqrt(self.size) + mask).softmax(-1))
+        if past is None:
+            mixed = shares @ value  # (B, heads, S, size)
+        else:
+            # In two products: joining a long past with two tokens would copy it in every layer.
+            before, own = torch.split(shares, [past[1].shape[2], value.shape[2]], 3)
+            mixed = before @ past[1] + own @ value
         return mixed.transpose(1, 2).flatten(2), (key, value)
 
     def _split(self, x: Tensor) -> Tensor:

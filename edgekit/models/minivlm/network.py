@@ -122,7 +122,7 @@ def random_vlm(spec: MiniVlmSpec, seed: int) -> CreatedVlm:
     """
     answers = tuple(f"answer {n}" for n in range(_RANDOM_ANSWERS))
     facts = VlmFacts(spec.id, ("vqa", "caption", "match"), answers)
-    module = MiniVlm(spec, facts.heads())
+    module = MiniVlm(spec, facts.heads()).eval()
     draw_parameters(module, seed)
     with torch.no_grad():
         for child in module.modules():
@@ -145,7 +145,6 @@ def random_vlm(spec: MiniVlmSpec, seed: int) -> CreatedVlm:
             cast("Tensor", layer.bias).mul_(share)
     images = calibration_images(4, max(spec.lengths.height, spec.lengths.width))
     calibrate(module.tee, images)
-    module.eval()
     info = WeightsInfo(f"random, seed {seed}", state_sha256(module), random=True, note=RANDOM_NOTE)
     return CreatedVlm(module, facts, info)
 

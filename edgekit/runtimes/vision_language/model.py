@@ -134,7 +134,7 @@ class VisionLanguage:
             picture = load_image(image)
             pixels, size = fit_into(picture, self._canvas, self.settings.mean, self.settings.std)
         with self._timed(DETECTOR):
-            first = self._stages[DETECTOR]({"image": pixels})
+            first = _finite(self._stages[DETECTOR]({"image": pixels}), DETECTOR)
         with self._timed("proposals"):
             boxes = geometry.propose(
                 first["logits"][0], first["deltas"][0], self._anchors, size, self.settings,
@@ -143,7 +143,7 @@ class VisionLanguage:
         with self._timed("roi-align"):
             pooled = self._pool(first["cells"][0], boxes)
         with self._timed(BOX_HEAD):
-            second = self._stages[BOX_HEAD]({"pooled": pooled})
+            second = _finite(self._stages[BOX_HEAD]({"pooled": pooled}), BOX_HEAD)
         with self._timed("regions"):
             return self._seen(boxes, second, size, picture.size)
 
@@ -163,7 +163,7 @@ class VisionLanguage:
         words = self.vocabulary.words(question, "question", self.settings.lengths[-1] - 2)
         logits = self.fuse(self._looked(image), self.vocabulary.question(words))["answers"][0]
         order = np.argsort(-logits, kind="stable")[:top]
-        return [(self._answer(int(n)), float(1 / (1 + np.exp(-logits[n])))) for n in order]
+        return [(self._answer(int(n)), _share(logits[n])) for n in order]
 
     def match(self, image: Any, texts: str | Sequence[str]) -> list[float]:
         """How likely each text is about the image, on 0..1.
@@ -230,7 +230,7 @@ class VisionLanguage:
     def _tags(self, found: Regions) -> tuple[str, ...]:
         if not self._names.objects:
             return ()
-        return tuple(dict.fromkeys(self._names.objects[int(n)] for n in found.classes))
+        return tuple(dict.fromkeys(self._object(int(n)) for n in found.classes))
 
     def _object(self, number: int) -> str:
         known = self._names.objects
@@ -256,7 +256,7 @@ class VisionLanguage:
                     "seen": _flags((count, length), (seen.count, len(seen.visual)))[None],
                 }
             )
-        return _finite(outputs)
+        return _finite(outputs, fusion_name(length))
 
     def _answer(self, number: int) -> str:
         known = self._names.answers
@@ -266,39 +266,36 @@ class VisionLanguage:
         room = min(self.settings.lengths[-1] - len(words) - 3, self.settings.tags)
         tags = self.vocabulary.fitting(seen.tags, room)
         logits = self.fuse(seen, self.vocabulary.pair(words, tags))["match"][0]
-        return float(1 / (1 + np.exp(logits[0] - logits[1])))
+        return _share(logits[1] - logits[0])
 
     # -- captions ----------------------------------------------------------------------------
 
     def _write(self, seen: Seen) -> Iterator[int]:
         """Tokens one after another, until the last is there or no more fit."""
         s, vocabulary = self.settings, self.vocabulary
-        context, about = self._context(seen)
-        shape = (s.layers * s.heads, s.caption, s.head_size)
-        past = {
-            "past_keys": np.zeros(shape, np.float32),
-            "past_values": np.zeros(shape, np.float32),
-        }
+        cache, about = self._context(seen)
+        barred = [vocabulary.pad, vocabulary.unk, vocabulary.cls, vocabulary.mask]
         token = vocabulary.cls
         for place in range(s.caption - 1):
             pair = Tokens((token, vocabulary.mask), (0, 0), (place, place + 1))
             inputs = {
                 "pair": self._tables.embed(pair, 2),
                 "seen": _pair_flags(place, s.caption, about),
-                **past,
-                **context,
+                **{f"cached_{name}": each for name, each in cache.items()},
             }
             with self._timed(STEP):
-                outputs = _finite(self._stages[STEP](inputs))
-            past["past_keys"][:, place] = outputs["keys"][:, 0]
-            past["past_values"][:, place] = outputs["values"][:, 0]
-            token = int(outputs["words"][0].argmax())
+                outputs = _finite(self._stages[STEP](inputs), STEP)
+            for name, each in cache.items():
+                each[:, place] = outputs[name][:, 0]
+            words = np.array(outputs["words"][0])
+            words[barred] = -np.inf  # no words that anybody could say
+            token = int(words.argmax())
             if token == vocabulary.sep:
                 return
             yield token
 
     def _context(self, seen: Seen) -> tuple[dict[str, NDArray[Any]], Floats]:
-        """Keys and values of tags and regions, and which of them there are."""
+        """Keys and values, the caption's room first; and which tags and regions there are."""
         s = self.settings
         tags = self.vocabulary.fitting(seen.tags, s.tags - 1)
         tokens = self.vocabulary.tags(tags, s.caption)
@@ -311,7 +308,10 @@ class VisionLanguage:
                     "seen": about[None],
                 }
             )
-        return {f"context_{key}": outputs[key] for key in ("keys", "values")}, about
+        shape = (s.layers * s.heads, s.caption, s.head_size)
+        room = np.zeros(shape, np.float32)
+        cache = {name: np.concatenate([room, outputs[name]], 1) for name in ("keys", "values")}
+        return cache, about
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -333,7 +333,12 @@ def _pair_flags(place: int, caption: int, about: Floats) -> Floats:
     return np.stack([np.append(shared, (1, 0)), np.append(shared, (1, 1))]).astype(np.float32)
 
 
-def _finite(outputs: Arrays) -> Arrays:
+def _finite(outputs: Arrays, stage: str) -> Arrays:
     if not all(np.isfinite(value).all() for value in outputs.values()):
-        raise InputError("the model's output has NaN or Inf: its weights or input are broken")
+        raise InputError(f"the output of {stage} has NaN or Inf: its weights or input are broken")
     return outputs
+
+
+def _share(logit: float) -> float:
+    """The sigmoid, without overflow."""
+    return float(0.5 * (1 + np.tanh(0.5 * logit)))

@@ -7,6 +7,7 @@ caption    [CLS] words ...          tags [SEP]        types 0 and 1; tags have f
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgekit.optional import require
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_BYTES = 16 << 20
+_UNSEEN = ("Cc", "Cs")  # Unicode categories: control, half a character
 MAX_CHARACTERS = 10_000  # of a text: far above what fits, and a bound on the tokeniser's work
 
 
@@ -46,6 +48,9 @@ class Vocabulary:
             )
         if len(table) != len(self.tokens):
             raise UsageError(f"{name} has a token twice")
+        unseen = next((token for token in self.tokens if not _is_printable(token)), None)
+        if unseen is not None:  # captions are printed to terminals
+            raise UsageError(f"{name} has a token with a control character: {unseen!r}")
         self.pad, self.unk, self.cls, self.sep, self.mask = (table[token] for token in SPECIAL)
         self._tokenizer = _tokenizer(table)
 
@@ -88,7 +93,7 @@ class Vocabulary:
         text: str = self._tokenizer.decode(kept, skip_special_tokens=False)
         return text
 
-    def words(self, text: str, what: str, most: int) -> list[int]:
+    def words(self, text: object, what: str, most: int) -> list[int]:
         """Tokens of what a user wrote.
 
         Args:
@@ -99,6 +104,8 @@ class Vocabulary:
         Raises:
             InputError: empty, no word of it known, or too long.
         """
+        if not (isinstance(text, str) and _is_text(text)):
+            raise InputError(f"the {what} is no text in Unicode: {text!a:.60}")
         if not text.strip():
             raise InputError(f"the {what} is empty: write one in words")
         if len(text) > MAX_CHARACTERS:
@@ -155,6 +162,18 @@ def _tokenizer(table: dict[str, int]) -> Any:
     bert.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     bert.decoder = tokenizers.decoders.WordPiece()
     return bert
+
+
+def _is_printable(token: str) -> bool:
+    return token.isprintable() or not any(unicodedata.category(c) in _UNSEEN for c in token)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half a character, as of arguments that are not UTF-8
+        return False
+    return True
 
 
 def _short(text: str, most: int = 40) -> str:

@@ -58,6 +58,8 @@ def test_tags_that_fit(vocabulary: Vocabulary) -> None:
         ("Здравствуй мир", "another language"),
         ("red " * 9, "has 9 tokens, and 8 fit"),
         ("r" * 10_001, "10,001 characters"),
+        ("what \ud800", "no text in Unicode"),
+        (None, "no text in Unicode: None"),
     ],
 )
 def test_bad_texts(vocabulary: Vocabulary, text: str, says: str) -> None:
@@ -76,6 +78,7 @@ def test_a_text_may_have_unknown_words(vocabulary: Vocabulary) -> None:
         ("\n".join((*WORDS, "bus")).encode(), "twice"),
         (b"\xff\xfe", "not UTF-8"),
         (b"", r"no \[PAD\]"),
+        ("\n".join((*WORDS, "\x1b[31mred")).encode(), "control character"),
     ],
 )
 def test_bad_vocabularies(content: bytes, says: str, tmp_path: Path) -> None:

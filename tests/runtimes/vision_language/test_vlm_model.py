@@ -150,7 +150,8 @@ def test_a_caption_is_written_token_by_token() -> None:
         assert known[:slots].tolist() == [1] * place + [0] * (slots - place)
         assert known[-2:].tolist() == [1, 0] and mask[-2:].tolist() == [1, 1]
         filled = [n + 1 if n < place else 0 for n in range(slots)]
-        assert step["past_keys"][0, :, 0].tolist() == filled
+        assert step["cached_keys"][0, :slots, 0].tolist() == filled
+        assert (step["cached_values"][:, slots:] == 1).all(), "tags and regions"
     tags = stages.given["context"][0]["seen"][0, : SETTINGS.tags].tolist()
     assert tags == [1, 1, 0, 0], "a tag and [SEP]"
     pair = steps[1]["pair"]
@@ -202,8 +203,35 @@ def test_what_the_weights_were_not_trained_for() -> None:
 def test_broken_weights_are_said() -> None:
     stages = Stages()
     stages._fusion = lambda inputs: {"match": np.array([[np.nan, 0.0]])}  # type: ignore[method-assign]
-    with pytest.raises(InputError, match="NaN or Inf"):
+    with pytest.raises(InputError, match="fusion-8 has NaN or Inf"):
         model(stages).match(image(), "a cat")
+    stages = Stages()
+    stages.logits[0, 3] = np.nan
+    with pytest.raises(InputError, match="detector has NaN or Inf"):
+        model(stages).look(image())
+
+
+def test_words_that_nobody_says_are_not_said() -> None:
+    """[UNK] may be the likeliest; the next in line is taken, as the training's evaluation does."""
+    stages = Stages()
+
+    def step(inputs: Arrays) -> Arrays:
+        words = np.array([[9.0, 9, 9, 1, 9, 0, 0, 0, 0, 5 if inputs["seen"][0, 0] == 0 else 0, 0]])
+        new = np.zeros((2, 1, 3), np.float32)
+        return {"words": words, "keys": new, "values": new}
+
+    stages._step = step  # type: ignore[method-assign]
+    assert model(stages).caption_tokens(image()) == [9]
+
+
+def test_scores_far_from_zero() -> None:
+    stages = Stages()
+    stages._fusion = lambda inputs: {  # type: ignore[method-assign]
+        "match": np.array([[900.0, -900.0]]), "answers": np.array([[-900.0, 900.0, 0.0]])
+    }  # fmt: skip
+    with np.errstate(all="raise"):
+        assert model(stages).match(image(), "a cat") == [0.0]
+        assert [score for _, score in model(stages).answers(image(), "what")] == [1.0, 0.5, 0.0]
 
 
 def test_no_image(tmp_path: Any) -> None:
