@@ -35,6 +35,8 @@ ASSEMBLY_VERSION = 1
 VISION_LANGUAGE = "vision-language"
 _MOST = 1 << 16  # of any size in the settings: far above what a model for the edge has
 _MOST_ANCHORS = 1 << 24
+_MOST_NUMBERS = 1 << 26
+_TASKS = ("vqa", "caption", "match")
 
 
 @dataclass(frozen=True)
@@ -298,12 +300,29 @@ def _names(assembly: Assembly) -> Problems:
         yield "kind", f"{assembly.kind!r} is none that this edgekit knows: {VISION_LANGUAGE}"
 
 
+def _cached(settings: VlmSettings) -> int:
+    """Places whose keys and values a caption's step has."""
+    return settings.caption + settings.tags + settings.regions
+
+
 def _sizes(assembly: Assembly) -> Problems:
     settings = assembly.settings
     for name in _COUNTS:
         value = getattr(settings, name)
         if not 1 <= value <= _MOST:
             yield f"settings.{name}", f"expected 1 to {_MOST}, got {value}"
+    for name in ("caption", "tags"):
+        if not 2 <= getattr(settings, name) <= _MOST:
+            yield f"settings.{name}", f"expected 2 to {_MOST}, got {getattr(settings, name)}"
+    for what, numbers in (
+        ("proposals", settings.proposals * settings.pooled**2 * settings.samples**2),
+        ("layers", settings.layers * settings.heads * settings.head_size * _cached(settings)),
+    ):
+        if numbers > _MOST_NUMBERS:
+            yield f"settings.{what}", f"{numbers} numbers are kept for it: no model for the edge"
+    unknown = sorted({*settings.tasks} - {*_TASKS})
+    if unknown:
+        yield "settings.tasks", f"{unknown[0]!r} is none of {', '.join(_TASKS)}"
     if settings.height * settings.width > _MOST_ANCHORS:
         yield "settings.height", f"{settings.height} x {settings.width} is no canvas for the edge"
     for name in ("proposal_iou", "region_iou", "min_score"):
@@ -319,7 +338,7 @@ def _sizes(assembly: Assembly) -> Problems:
 
 
 _COUNTS = (
-    "height", "width", "candidates", "proposals", "pooled", "samples", "regions", "caption",
-    "layers", "heads", "head_size",
+    "height", "width", "candidates", "proposals", "pooled", "samples", "regions", "layers", "heads",
+    "head_size",
 )  # fmt: skip
 _RULES: tuple[Callable[[Assembly], Problems], ...] = (_names, _sizes)

@@ -93,11 +93,8 @@ def placing(destination: str | os.PathLike[str], *, force: bool) -> Iterator[Pat
     Raises:
         OutputExistsError, BundleError: as `write_bundle`.
     """
+    check_placing(destination)
     target = Path(os.path.realpath(destination))
-    if target.name.endswith(ZIP_SUFFIX):
-        raise BundleError(
-            f"a bundle of several graphs is a folder: give -o a name without {ZIP_SUFFIX}"
-        )
     made: list[Path] = []
     new = _sibling(target, "new")
     try:
@@ -114,6 +111,18 @@ def placing(destination: str | os.PathLike[str], *, force: bool) -> Iterator[Pat
     except BaseException:
         _take_back(new, made)
         raise
+
+
+def check_placing(destination: str | os.PathLike[str]) -> None:
+    """Refuse early what `placing` cannot make: a bundle of several graphs in one file.
+
+    Raises:
+        BundleError: it is to be one.
+    """
+    if os.fspath(destination).endswith(ZIP_SUFFIX):
+        raise BundleError(
+            f"a bundle of several graphs is a folder: give -o a name without {ZIP_SUFFIX}"
+        )
 
 
 def _take_back(new: Path, made: list[Path]) -> None:

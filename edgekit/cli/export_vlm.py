@@ -98,15 +98,19 @@ def _print_parts(bundle: Assembled, console: Console) -> None:
             error = "on the device"
             if artifact.parity is not None:
                 error = f"{max(artifact.parity.max_relative_error.values()):.1e}"
-            macs = count_text(part.manifest.model.macs)
+            macs = _macs(part.manifest.model.macs)
             rows.append((name, artifact.runtime, size, macs, error))
     console.table(("graph", "runtime", "size", "MACs", "max error against torch"), rows)
+
+
+def _macs(count: int) -> str:
+    return f"{count / 1e9:.2f} G" if count >= 10**9 else count_text(count)
 
 
 def _print_whole(result: VlmExport, console: Console) -> None:
     model, settings = result.assembly.model, result.assembly.settings
     console.print(
-        f"\n{model.id}: {count_text(model.params)} params, {count_text(model.macs)} MACs for an "
+        f"\n{model.id}: {count_text(model.params)} params, {_macs(model.macs)} MACs for an "
         f"image and a question of up to {settings.lengths[0]} tokens"
     )
     for runtime, found in result.assembly.agreement.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from edgekit.cli.console import Console, count_text
@@ -50,7 +51,8 @@ def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
     saved = save_stages(result, arguments.save) if arguments.save else None
     console.document(result)
     _print(result, console)
-    console.next(f"keep {saved}" if saved else f"edgekit profile {arguments.bundle} --save DIR")
+    again = f"edgekit profile {shlex.quote(arguments.bundle)} --save DIR"
+    console.next(f"keep {shlex.quote(str(saved))}" if saved else again)
     _judge(result, arguments)
 
 

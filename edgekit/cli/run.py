@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         run_vlm.run_vlm(arguments, console)
         return
     for name, default in run_vlm.UNSET.items():
-        if getattr(arguments, name) != default:
+        if getattr(arguments, name) != default and arguments.bundle.exists():
             raise UsageError(f"--{name} is for a vision-language bundle, and this is none")
     if arguments.save:
         check_free(arguments.save, force=arguments.force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from edgekit.cli.console import Console
@@ -57,7 +58,7 @@ def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
     _print(said, seen, console)
     stages = ", ".join(f"{name} {sum(each):.1f}" for name, each in times.items())
     console.print(f"\n{model.runtime}, first run, ms: {stages}")
-    console.next(f"edgekit profile {arguments.bundle}")
+    console.next(f"edgekit profile {shlex.quote(str(arguments.bundle))}")
 
 
 def _say(
@@ -67,16 +68,21 @@ def _say(
     if arguments.ask is not None:
         answers = model.answers(seen, arguments.ask, arguments.top)
         said["answers"] = [{"answer": text, "score": score} for text, score in answers]
-        times.update(model.times)
+        _add(times, model.times)
     if arguments.caption:
         said["caption"] = model.caption(seen)
-        times.update(model.times)
+        _add(times, model.times)
     if arguments.match:
         scores = model.match(seen, arguments.match)
         pairs = zip(arguments.match, scores, strict=True)
         said["match"] = [{"text": text, "score": score} for text, score in pairs]
-        times.update(model.times)
+        _add(times, model.times)
     return said
+
+
+def _add(times: dict[str, list[float]], more: dict[str, list[float]]) -> None:
+    for stage, each in more.items():
+        times.setdefault(stage, []).extend(each)
 
 
 def _regions(seen: Seen) -> list[dict[str, Any]]:

@@ -93,6 +93,11 @@ def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:
         ({"lengths": ()}, "settings.lengths: expected rising"),
         ({"std": (0.1, 0.0, 0.1)}, "settings.std: expected numbers above 0"),
         ({"heads": 1 << 20}, "settings.heads: expected 1 to"),
+        ({"tags": -7}, "settings.tags: expected 2 to"),
+        ({"caption": 1}, "settings.caption: expected 2 to"),
+        ({"proposals": 1 << 16, "pooled": 1 << 16}, "settings.proposals: .* no model for the edge"),
+        ({"layers": 1 << 16, "heads": 1 << 16}, "settings.layers: .* no model for the edge"),
+        ({"tasks": ("sing",)}, "settings.tasks: 'sing' is none of vqa, caption, match"),
     ],
 )
 def test_settings_that_cannot_be(change: dict[str, Any], says: str, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from edgekit.bundle import open_bundle
 from edgekit.bundle.assembly import open_assembly
 from edgekit.cli import main
 from edgekit.errors import BundleError, CheckpointError, ParityError, UsageError
-from edgekit.export.vision_language import VlmExport, export_vlm
-from edgekit.export.vision_language.agreement import compare, drawn_images, tell
+from edgekit.export.vision_language import VlmExport, export_vlm, settings_of
+from edgekit.export.vision_language.agreement import compare, drawn_images, tell_all
 from edgekit.export.vision_language.vocabulary import placeholder_vocabulary
+from edgekit.export.vision_language.whole import Whole
 from edgekit.models.minivlm.network import random_vlm, save_vlm
 from edgekit.models.minivlm.specs import get_vlm
 from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
@@ -63,13 +64,15 @@ def test_each_graph_is_a_bundle(exported: VlmExport) -> None:
 
 
 def test_greedy_captions_are_torchs_in_every_runtime(exported: VlmExport) -> None:
-    """With regions of its own each, from the image to the last token."""
-    captions = {}
+    """From the image to the last token, with regions of its own each."""
+    created = random_vlm(get_vlm(MODEL), 0)
+    words = placeholder_vocabulary(created.spec.fusion.vocabulary)
+    whole = Whole(created, words, settings_of(created))
+    wanted = [whole.model.caption_tokens(each) for each in drawn_images()]
+    assert any(wanted)
     for runtime in ("litert", "onnxruntime"):
         with load_vlm(exported.path, runtime) as model:
-            captions[runtime] = [model.caption_tokens(each) for each in drawn_images()]
-    assert captions["litert"] == captions["onnxruntime"]
-    assert any(captions["litert"])
+            assert [model.caption_tokens(each) for each in drawn_images()] == wanted, runtime
 
 
 def test_the_interface_of_an_app(exported: VlmExport, image: NDArray[np.uint8]) -> None:
@@ -89,7 +92,7 @@ def test_another_network_is_not_the_same(exported: VlmExport) -> None:
     images = drawn_images()
     with load_vlm(exported.path, "onnxruntime") as model:
         wanted = [model.look(each) for each in images]
-        told = [tell(model, seen) for seen in wanted]
+        told = tell_all(model, wanted)
         good = compare("x", model, images, wanted, told, tolerance=1e-9)
         assert good.regions == 1 and good.features == 0 and good.captions == 5
         moved = [replace(seen, boxes=seen.boxes + 20) for seen in wanted]
@@ -98,9 +101,34 @@ def test_another_network_is_not_the_same(exported: VlmExport) -> None:
         other = [replace(each, caption=(*each.caption, 7)) for each in told]
         with pytest.raises(ParityError, match="caption differ"):
             compare("x", model, images, wanted, other, tolerance=1.0)
+        masked = model._stages["fusion-16"]
+        stages = dict(model._stages)
+        stages["fusion-16"] = lambda given: masked({**given, "seen": np.ones_like(given["seen"])})
+        model._stages = stages
+        with pytest.raises(ParityError, match="match differs"):
+            compare("x", model, images, wanted, told, tolerance=1e-3)
+        stages["fusion-16"] = masked
         louder = [replace(seen, visual=seen.visual * 1.01) for seen in wanted]
         with pytest.raises(ParityError, match="features of a region differ"):
             compare("x", model, images, louder, told, tolerance=1e-3)
+
+
+def test_what_graphs_are_proven_on_is_masked() -> None:
+    """Of every graph with a mask some samples hide something, and some hide nothing."""
+    created = random_vlm(get_vlm(MODEL), 0)
+    words = placeholder_vocabulary(created.spec.fusion.vocabulary)
+    whole = Whole(created, words, settings_of(created))
+    for name in GRAPHS - {"detector", "box-head"}:
+        samples = whole.samples[name]
+        hidden = [float((each["seen"] == 0).mean()) for each in samples]
+        assert len(samples) == 5 and len({*hidden}) >= 3, name
+    lengths = {int(each["seen"][0, :16].sum()) for each in whole.samples["fusion-16"]}
+    assert len(lengths) >= 3
+    places = {int(each["seen"][0, :22].sum()) for each in whole.samples["step"]}
+    assert len(places) >= 3
+    assert any(
+        each["seen"][0, : created.spec.lengths.tags].any() for each in whole.samples["context"]
+    )
 
 
 # ---- weights and vocabularies ------------------------------------------------------------------
@@ -170,6 +198,12 @@ def _npy(array: NDArray[np.generic], path: Path) -> bytes:
     return (path.parent / "table.npy").read_bytes()
 
 
+def _settings(path: Path, **changes: int) -> None:
+    document = json.loads((path / "assembly.json").read_text())
+    document["settings"].update(changes)
+    (path / "assembly.json").write_text(json.dumps(document))
+
+
 MISFITS: dict[str, tuple[Callable[[Path], None], str]] = {
     "vocabulary": (
         lambda path: _rewrite(
@@ -178,6 +212,18 @@ MISFITS: dict[str, tuple[Callable[[Path], None], str]] = {
         ),
         "60 tokens and word-embeddings.npy 64 rows",
     ),
+    "answers": (
+        lambda path: _rewrite(path, "answers.txt", b"yes\nno\n"),
+        "answers.txt has 2 names, and fusion-16 other outputs",
+    ),
+    "an archive": (
+        lambda path: _rewrite(path, "word-embeddings.npy", b"PK\x05\x06" + bytes(18)),
+        "no array of numbers",
+    ),
+    "regions": (lambda path: _settings(path, regions=9), "its parts are of different models"),
+    "canvas": (lambda path: _settings(path, height=192), "detector has image"),
+    "caption": (lambda path: _settings(path, caption=9), "step has cached_keys"),
+    "heads": (lambda path: _settings(path, layers=8), "context has keys"),
     "no part": (_without_part, "lacks its part 'box-head'"),
     "no array": (lambda path: _rewrite(path, "word-embeddings.npy", b"x"), "no array of numbers"),
     "objects": (

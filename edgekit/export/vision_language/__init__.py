@@ -28,6 +28,7 @@ from edgekit.bundle.assembly import (
     finish_assembly,
     open_assembly,
 )
+from edgekit.bundle.writing import check_placing
 from edgekit.errors import UsageError
 from edgekit.export.pipeline import Order, export_source, make_order
 from edgekit.export.sources import Progress, part_source
@@ -96,6 +97,7 @@ def export_vlm(
     spec = get_vlm(model_id)
     _check_canvas(canvas or (spec.lengths.height, spec.lengths.width))
     order = make_order(model_id, target, out, skip, force, precision, progress)
+    check_placing(order.out)
     progress(f"build {model_id}, weights {weights}")
     created = create_vlm(model_id, weights, seed=seed)
     words = vocabulary_of(created, weights, vocabulary)
@@ -111,9 +113,17 @@ def export_vlm(
             whole.parts[name] = part.manifest
         _write_whole(folder, whole, order)
     with open_assembly(order.out) as bundle:
-        warnings = tuple(text for text in (created.weights.note, created.weights.why) if text)
+        notes = (created.weights.note, created.weights.why, _of_nothing(bundle.assembly.settings))
+        warnings = tuple(text for text in notes if text)
         first = bundle.parts[DETECTOR].manifest.artifacts[0]
         return VlmExport(order.out, bundle.assembly, warnings, first.runtime == "tensorrt")
+
+
+def _of_nothing(settings: VlmSettings) -> str:
+    """What to say of weights that can do nothing in a bundle."""
+    if settings.tasks:
+        return ""
+    return "the weights were not trained to answer, caption or match: the bundle only finds regions"
 
 
 def _check_canvas(canvas: tuple[int, int]) -> None:

@@ -9,6 +9,7 @@ runtime's own, where it is said how many are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,23 +42,69 @@ def drawn_images() -> list[NDArray[np.uint8]]:
 
 @dataclass(frozen=True)
 class Told:
-    """What was said of one image."""
+    """What was said of one image.
+
+    Attributes:
+        caption: its tokens.
+        answers: number of the likeliest answer to each text.
+        match: both logits of each text.
+    """
 
     caption: tuple[int, ...]
-    answers: tuple[str, ...]
+    answers: tuple[int, ...]
     match: tuple[float, ...]
 
 
-def tell(model: VisionLanguage, seen: Seen) -> Told:
-    """All that the bundle's tasks can say of what was seen, on texts of every length."""
-    tasks, sizes = model.settings.tasks, model.settings.lengths
-    words = list(range(len(SPECIAL), min(model.vocabulary.size, 60)))
-    texts = [(words * size)[: size - 2] for size in sizes]
+def tell_all(model: VisionLanguage, found: Sequence[Seen]) -> list[Told]:
+    """All that the bundle's tasks can say of each image.
+
+    Of texts of every length, with and without tags, and of all regions, some, one and none: what
+    can be masked is masked somewhere.
+    """
+    return [_tell(model, _partly(model, seen, number)) for number, seen in enumerate(found)]
+
+
+def _partly(model: VisionLanguage, seen: Seen, number: int) -> Seen:
+    """What was seen of image ``number``, as if less had been, with tags for every other one."""
+    kept = (seen.count, max(1, seen.count // 2), 1, 0, seen.count)[number % 5]
+    visual = seen.visual.copy()
+    visual[kept:] = 0
+    words = model.vocabulary.decode(_words(model)[:2]).split()
+    return Seen(
+        seen.boxes[:kept], seen.scores[:kept], seen.objects[:kept], visual,
+        tuple(words) if number % 2 else (),
+    )  # fmt: skip
+
+
+def _words(model: VisionLanguage) -> list[int]:
+    return list(range(len(SPECIAL), min(model.vocabulary.size, 60)))
+
+
+def _tell(model: VisionLanguage, seen: Seen) -> Told:
+    tasks, vocabulary = model.settings.tasks, model.vocabulary
     caption = tuple(model.caption_tokens(seen)) if CAPTION in tasks else ()
-    fused = [model.fuse(seen, model.vocabulary.question(text)) for text in texts if
-             {VQA, MATCH} & {*tasks}]  # fmt: skip
-    answers = tuple(str(out["answers"][0].argmax()) for out in fused if "answers" in out)
-    return Told(caption, answers, tuple(float(out["match"][0, 1]) for out in fused))
+    if not {VQA, MATCH} & {*tasks}:
+        return Told(caption, (), ())
+    words = _words(model)
+    tags = vocabulary.fitting(seen.tags, 2)
+    fused = []
+    for count in _counts(model.settings.lengths):
+        text = (words * count)[:count]
+        fused.append(model.fuse(seen, vocabulary.question(text)))
+        if len(text) > len(tags) + 2:
+            fused.append(model.fuse(seen, vocabulary.pair(text[: -len(tags) - 1], tags)))
+    answers = tuple(int(out["answers"][0].argmax()) for out in fused if "answers" in out)
+    return Told(caption, answers, tuple(float(x) for out in fused for x in out["match"][0]))
+
+
+def _counts(lengths: Sequence[int]) -> list[int]:
+    """Tokens of texts that fill each graph hardly, half and wholly; two are special."""
+    counts, shorter = [], 2
+    for length in lengths:
+        least = shorter - 1
+        counts += [least, (least + length - 2) // 2, length - 2]
+        shorter = length
+    return counts
 
 
 def compare(
@@ -76,8 +123,8 @@ def compare(
         model: the bundle, run with it.
         images: tried.
         wanted: what torch found in each.
-        told: what torch said of that.
-        tolerance: of the features of the same region, relative.
+        told: what torch said of that, by `tell_all`.
+        tolerance: of the features of the same region and of what matches, relative.
 
     Raises:
         ParityError: other words for the same regions, or other regions.
@@ -87,8 +134,7 @@ def compare(
         _matched(a, b, max(image.shape) * _SAME_PLACE)
         for a, b, image in zip(found, wanted, images, strict=True)
     ]
-    given = [tell(model, seen) for seen in wanted]
-    own = [tell(model, seen) for seen in found]
+    given, own = tell_all(model, wanted), tell_all(model, found)
     tasks = model.settings.tasks
     agreement = Agreement(
         "torch",
@@ -103,6 +149,10 @@ def compare(
         for name in ("caption", "answers")
         if _equal(name, given, told) < len(images)
     ]
+    matches = [np.array([x for each in told_of for x in each.match]) for told_of in (given, told)]
+    apart = relative_error(*matches) if matches[1].size else 0.0
+    if not apart <= tolerance:
+        problems.append(f"match differs by {apart:.3g} relative for the same regions")
     if agreement.regions < _LEAST_SHARED:
         problems.append(f"only {agreement.regions:.0%} of an image's regions are the same")
     if not agreement.features <= tolerance:
@@ -120,12 +170,16 @@ def _equal(name: str, a: list[Told], b: list[Told]) -> int:
 
 
 def _matched(found: Seen, wanted: Seen, most: float) -> list[tuple[int, int]]:
-    """Pairs of regions (in ``found``, in ``wanted``) at the same place."""
+    """Pairs of regions (in ``found``, in ``wanted``) of one class at the same place."""
     if not found.count or not wanted.count:
         return [(-1, -1)] if found.count == wanted.count else []
     apart = np.abs(found.boxes[:, None] - wanted.boxes[None]).max(2)
     nearest = apart.argmin(0)
-    return [(int(a), b) for b, a in enumerate(nearest) if apart[a, b] <= most]
+    return [
+        (int(a), b)
+        for b, a in enumerate(nearest)
+        if apart[a, b] <= most and found.objects[a] == wanted.objects[b]
+    ]
 
 
 def _features(pairs: list[tuple[int, int]], found: Seen, wanted: Seen) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgekit.bundle import Manifest, WeightsFacts
 from edgekit.bundle.assembly import VlmSettings
-from edgekit.export.vision_language.agreement import drawn_images, tell
+from edgekit.export.vision_language.agreement import drawn_images, tell_all
 from edgekit.export.vision_language.graphs import graphs_of, tables_of
 from edgekit.models.minivlm.network import CreatedVlm
 from edgekit.runtimes.vision_language.model import Arrays, Names, Stage, VisionLanguage
@@ -33,8 +33,10 @@ class Whole:
         self.model = VisionLanguage(stages, settings, vocabulary, self.tables, names)
         self.images = drawn_images()
         self.seen = [self.model.look(image) for image in self.images]
-        self.told = [tell(self.model, seen) for seen in self.seen]
-        self.samples = {name: kept[: len(self.images)] for name, kept in self.samples.items()}
+        self.told = tell_all(self.model, self.seen)
+        self.samples = {
+            name: _spread(kept, len(self.images)) for name, kept in self.samples.items()
+        }
 
     def _recording(self, name: str) -> Stage:
         """The graph in torch, which remembers what it is given."""
@@ -49,6 +51,11 @@ class Whole:
             return {key: result.numpy() for key, result in pairs}
 
         return run
+
+
+def _spread(samples: list[dict[str, NDArray[Any]]], count: int) -> list[dict[str, NDArray[Any]]]:
+    """``count`` of them, from the first to the last: other images, texts and places."""
+    return [samples[round(at)] for at in np.linspace(0, len(samples) - 1, count)]
 
 
 def _weights_facts(created: CreatedVlm) -> WeightsFacts:

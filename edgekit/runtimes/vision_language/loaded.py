@@ -25,6 +25,7 @@ from edgekit.runtimes.vision_language.model import (
     VisionLanguage,
     fusion_name,
 )
+from edgekit.runtimes.vision_language.regions import BOX_NUMBERS, POOLED, map_sizes
 from edgekit.runtimes.vision_language.text import Vocabulary
 
 VOCABULARY, ANSWERS, OBJECTS = "vocab.txt", "answers.txt", "objects.txt"
@@ -126,7 +127,7 @@ def _tables(bundle: Assembled) -> Tables:
 def _table(bundle: Assembled, name: str) -> NDArray[np.float32]:
     """An embedding, read from the disk where it is looked up."""
     try:
-        table = np.load(bundle.file(name), mmap_mode="r", allow_pickle=False)
+        table = np.lib.format.open_memmap(bundle.file(name), mode="r")
     except (ValueError, OSError, EOFError) as error:
         raise BundleError(f"{name} is no array of numbers: {error}") from None
     if table.dtype != np.float32 or table.ndim != 2:
@@ -147,3 +148,66 @@ def _check_agree(model: VisionLanguage, bundle: Assembled) -> None:
         raise BundleError(f"{POSITIONS} has {places} rows, and texts have up to {longest} tokens")
     if len({each.shape[1] for each in (tables.words, tables.positions, tables.types)}) != 1:
         raise BundleError("the embeddings have different widths")
+    _check_names(model, bundle)
+    wanted = _shapes(model, bundle)
+    for part, tensors in wanted.items():
+        if part not in bundle.parts:
+            continue
+        manifest = bundle.parts[part].manifest
+        found = {spec.name: spec.shape for spec in (*manifest.inputs, *manifest.outputs)}
+        for name, shape in tensors.items():
+            if found.get(name) != shape:
+                raise BundleError(
+                    f"{part} has {name} {found.get(name, 'not at all')}, and the bundle's settings "
+                    f"are for {shape}: its parts are of different models"
+                )
+
+
+def _check_names(model: VisionLanguage, bundle: Assembled) -> None:
+    """As many names as outputs, where there are any."""
+    for file, part, output, more in (
+        (OBJECTS, BOX_HEAD, "scores", 1),  # the background has no name
+        (ANSWERS, fusion_name(model.settings.lengths[0]), "answers", 0),
+    ):
+        names = bundle.names(file)
+        if not names or part not in bundle.parts:
+            continue
+        outputs = {spec.name: spec.shape for spec in bundle.parts[part].manifest.outputs}
+        if outputs.get(output, (0,))[-1] != len(names) + more:
+            raise BundleError(f"{file} has {len(names)} names, and {part} other outputs")
+
+
+def _shapes(model: VisionLanguage, bundle: Assembled) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Tensors of each part whose shape the settings tell."""
+    s = model.settings
+    width = model._tables.words.shape[1]
+    outputs = {spec.name: spec.shape for spec in bundle.parts[BOX_HEAD].manifest.outputs}
+    features = outputs.get("features", (0,))[-1]
+    visual = (1, s.regions, features + BOX_NUMBERS)
+    inputs = {spec.name: spec.shape for spec in bundle.parts[BOX_HEAD].manifest.inputs}
+    channels = inputs.get("pooled", (0,))[-1]
+    cells = sum(rows * columns for rows, columns in map_sizes(s.height, s.width)[:POOLED])
+    anchors = len(model.anchors)
+    cache = (s.layers * s.heads, s.caption + s.tags + s.regions, s.head_size)
+    context = (s.layers * s.heads, s.tags + s.regions, s.head_size)
+    return {
+        DETECTOR: {
+            "image": (1, 3, s.height, s.width), "cells": (1, cells, channels),
+            "logits": (1, anchors), "deltas": (1, anchors, 4),
+        },
+        BOX_HEAD: {
+            "pooled": (s.proposals, s.pooled**2, channels), "deltas": (s.proposals, 4),
+        },
+        **{
+            fusion_name(n): {
+                "text": (1, n, width), "visual": visual, "seen": (1, n + s.regions),
+                "match": (1, 2),
+            }
+            for n in s.lengths
+        },
+        CONTEXT: {"tags": (1, s.tags, width), "visual": visual, "keys": context, "values": context},
+        STEP: {
+            "pair": (1, 2, width), "cached_keys": cache, "cached_values": cache,
+            "words": (1, model.vocabulary.size),
+        },
+    }  # fmt: skip

@@ -104,7 +104,8 @@ class VisionLanguage:
         names: of answers and objects.
 
     Attributes:
-        times: milliseconds that each stage took in the last call; ``step`` is a list.
+        times: milliseconds that each stage took in the last call, once or several times.
+        anchors: of the canvas.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class VisionLanguage:
         self.times: dict[str, list[float]] = {}
         self._stages, self._tables, self._names = stages, tables, names
         self._canvas = settings.height, settings.width
-        self._anchors = geometry.anchor_boxes(*self._canvas, settings.anchors)
+        self.anchors = geometry.anchor_boxes(*self._canvas, settings.anchors)
 
     # -- what an app calls -------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ class VisionLanguage:
             first = _finite(self._stages[DETECTOR]({"image": pixels}), DETECTOR)
         with self._timed("proposals"):
             boxes = geometry.propose(
-                first["logits"][0], first["deltas"][0], self._anchors, size, self.settings,
+                first["logits"][0], first["deltas"][0], self.anchors, size, self.settings,
                 self._canvas,
             )  # fmt: skip
         with self._timed("roi-align"):
@@ -219,7 +220,7 @@ class VisionLanguage:
             boxes, second["scores"][:count], second["deltas"][:count], size, s, s.min_score
         )
         features = second["features"]
-        visual = np.zeros((s.regions, features.shape[1] + 6), np.float32)
+        visual = np.zeros((s.regions, features.shape[1] + geometry.BOX_NUMBERS), np.float32)
         visual[: len(found.boxes)] = np.concatenate(
             [features[found.index], geometry.box_numbers(found.boxes, size)], 1
         )

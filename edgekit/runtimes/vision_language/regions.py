@@ -24,6 +24,7 @@ Indices = NDArray[np.int64]
 STRIDES = (4, 8, 16, 32, 64)
 RATIOS = (0.5, 1.0, 2.0)  # height / width
 POOLED = 4  # of the maps are read by RoIAlign
+BOX_NUMBERS = 6  # that say where a region is
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # by which the second stage's deltas are larger
 _ANCHOR_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 _CANONICAL, _CANONICAL_LEVEL = 224.0, 4  # a region of so many pixels a side is read from P4
