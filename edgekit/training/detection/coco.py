@@ -11,9 +11,10 @@
 
 ``attributes`` are no part of COCO: an annotation has a list of ids of the table, or of names. The
 table may be missing where names are used. Ids are those of the file's own table, and the two files
-may number the same names differently; one without a table has that of train.json. ``width`` and ``height`` of an image may be missing.
-Crowds are left out, and so are boxes without an area, of which COCO itself has a few; a box that
-reaches over the edge of its image is cut there, and one that is wholly outside is refused.
+may number the same names differently; one without a table has that of train.json. ``width`` and
+``height`` of an image may be missing. Crowds are left out, and so are boxes without an area, of
+which COCO itself has a few; a box that reaches over the edge of its image is cut there, and one
+that is wholly outside is refused.
 
 The format: https://cocodataset.org/#format-data
 """
