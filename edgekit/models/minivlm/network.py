@@ -158,8 +158,8 @@ def random_vlm(spec: MiniVlmSpec, seed: int) -> CreatedVlm:
             layer.weight.mul_(share)
             cast("Tensor", layer.bias).mul_(share)
     images = calibration_images(4, max(spec.lengths.height, spec.lengths.width))
+    module.eval()  # before: blocks that are left out at random would leave their mark
     calibrate(module.tee, images)
-    module.eval()
     info = WeightsInfo(f"random, seed {seed}", state_sha256(module), random=True, note=RANDOM_NOTE)
     return CreatedVlm(module, facts, info)
 
