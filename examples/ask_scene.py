@@ -12,10 +12,9 @@ import argparse
 from pathlib import Path
 
 import edgekit
-from edgekit.training.data.scenes import draw_scene, scene
+from edgekit.training.data.scenes import HELD_OUT_FROM, draw_scene, scene
 from edgekit.training.vision_language.talk import questions
 
-_HELD_OUT = 1_000_000  # scenes from here on are in no training
 _COUNT = 5
 
 
@@ -23,7 +22,7 @@ def main() -> None:
     """Draw, look, ask."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle")
-    parser.add_argument("number", type=int, nargs="?", default=_HELD_OUT)
+    parser.add_argument("number", type=int, nargs="?", default=HELD_OUT_FROM)
     arguments = parser.parse_args()
     drawn = scene(arguments.number)
     file = Path("out") / "scene.png"

@@ -6,6 +6,7 @@ OUT/last.safetensors    of the last
 OUT/metrics.jsonl       a line an epoch; the same in events/
 OUT/state.safetensors   what --resume goes on from
 OUT/corrupt.txt         images that could not be read, if there were any
+OUT/vocab.txt           tokens of a network that reads texts
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ RECIPE, STATE, METRICS, CORRUPT = (
     "recipe.toml", "state.safetensors", "metrics.jsonl", "corrupt.txt",
 )  # fmt: skip
 BEST, LAST, EVENTS = "best.safetensors", "last.safetensors", "events"
+VOCABULARY = "vocab.txt"
 # Never a file of somebody else's.
 _OF_A_RUN = (RECIPE, STATE, METRICS, CORRUPT, BEST, LAST)
 

@@ -55,6 +55,38 @@ def test_own_model(tmp_path):
     assert (tmp_path / "own" / "model.tflite").is_file()
 
 
+def test_extract_regions(tmp_path):
+    """Images of two folders; then a score that no region has, and weights without a detector."""
+    from PIL import Image
+
+    from edgekit.models.minivlm.network import VlmFacts, fitted, fresh_vlm, save_vlm
+    from edgekit.models.minivlm.specs import get_vlm
+    from edgekit.training.vision_language.tsv import TsvImages
+
+    script, row = ROOT / "examples" / "extract_regions.py", get_vlm("minivlm-tiny")
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    (tmp_path / "photos" / "a.txt").write_text("no image")
+    Image.open(ROOT / "examples" / "photo.jpg").save(tmp_path / "photos" / "deep" / "cat.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "photos" / "b.png")
+    for name, objects in (("blind", ()), ("sees", ("cat", "dog"))):
+        facts = VlmFacts(row.id, ("detect",) if objects else ("caption",), (), objects)
+        module = fresh_vlm(fitted(row, facts), facts, 0)
+        save_vlm(module, facts, tmp_path / f"{name}.safetensors")
+    out = tmp_path / "data"
+    line = [script, tmp_path / "sees.safetensors", tmp_path / "photos", out]
+    assert python(*line, cwd=ROOT).startswith("2 images, regions of ")
+    assert [path.name for path in out.iterdir()] == ["features.tsv"]
+    images = TsvImages(out / "features.tsv", row.tee.visual)
+    assert images.names == ("b.png", "deep/cat.png")
+    assert 0 < len(images.regions(1)) <= row.tee.regions
+    assert {*images.tags(1)} <= {"cat", "dog"}
+    python(*line, "--min-score", "1", cwd=ROOT)
+    assert len(TsvImages(out / "features.tsv", row.tee.visual).regions(1)) == 0
+    line[1] = tmp_path / "blind.safetensors"
+    done = subprocess.run([sys.executable, *map(str, line)], capture_output=True, text=True)
+    assert done.returncode == 2 and "its detector was never trained" in done.stderr
+
+
 def test_the_demo_types_commands_that_parse():
     from edgekit.cli import _parser
     from edgekit.models.zoo import VARIANTS

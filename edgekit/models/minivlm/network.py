@@ -36,8 +36,11 @@ from edgekit.models.weights import Located, locate
 from edgekit.models.whole_file import replacing
 from edgekit.optional import require
 
+_DECODER = "cls.predictions.decoder.weight"
 _FACTS = "edgekit-vlm"  # key of the metadata; one, as in edgekit.models.checkpoint
-TASKS = ("vqa", "caption", "match", "nlvr2")
+# "detect" is of the detector, which later stages keep; all others are of the transformer.
+TASKS = ("detect", "vqa", "caption", "match", "nlvr2")
+UNTRAINED_DETECTOR = "its detector was never trained: what it says of images means nothing"
 _MAX_NAMES = 1 << 16
 _GATE_SHARE = 0.25  # of what is drawn, for random weights
 _RANDOM_ANSWERS = 3129  # as many as VQA's usual list has
@@ -53,7 +56,8 @@ class VlmFacts:
         answers: of the VQA head, in its order.
         objects: names of the detector's classes, without the background.
         attributes: names of the attributes.
-        min_score: of a region's best class, for the transformer to have seen it.
+        min_score: of a region's best class, for the transformer to have seen it; 0 where nothing
+            was left out.
     """
 
     variant: str = ""
@@ -62,6 +66,16 @@ class VlmFacts:
     objects: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     min_score: float = 0.0
+
+    @property
+    def detects(self) -> bool:
+        """Whether the detector was trained; older files do not say so, but name its objects."""
+        return "detect" in self.tasks or bool(self.objects)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the transformer was trained for a task; pre-training is none."""
+        return any(task != "detect" for task in self.tasks)
 
     def heads(self) -> dict[str, int]:
         """Further heads of the fusion: name -> outputs."""
@@ -144,6 +158,7 @@ def random_vlm(spec: MiniVlmSpec, seed: int) -> CreatedVlm:
             layer.weight.mul_(share)
             cast("Tensor", layer.bias).mul_(share)
     images = calibration_images(4, max(spec.lengths.height, spec.lengths.width))
+    module.eval()  # before: blocks that are left out at random would leave their mark
     calibrate(module.tee, images)
     info = WeightsInfo(f"random, seed {seed}", state_sha256(module), random=True, note=RANDOM_NOTE)
     return CreatedVlm(module, facts, info)
@@ -173,10 +188,11 @@ def create_vlm(model_id: str, weights: str, *, seed: int = 0) -> CreatedVlm:
 
 
 def from_file(spec: MiniVlmSpec, found: Located) -> CreatedVlm:
-    """The network of a file that `save_vlm` wrote.
+    """The network of a file that `save_vlm` wrote; its note says if nobody trained its detector.
 
     Raises:
-        CheckpointError: another network's, or a part of one.
+        CheckpointError: another network's, or a part of one, or a decoder of words that is not
+            the embedding again.
     """
     facts = read_facts(found.path)
     if facts.variant != spec.id:
@@ -190,7 +206,15 @@ def from_file(spec: MiniVlmSpec, found: Located) -> CreatedVlm:
     if words is None:
         raise CheckpointError(f"{found.path.name} has no word embeddings.")
     module = MiniVlm(fitted(spec, facts, words.shape[0]), facts.heads())
-    notes = load_strict(module, _tied(state, "fusion."), found.path.name)
+    tied, differs = _tied(state, "fusion.")
+    if differs:
+        raise CheckpointError(
+            f"{found.path.name} has a decoder of words that is not its word embeddings: here both "
+            "are one"
+        )
+    notes = load_strict(module, tied, found.path.name)
+    if not facts.detects:
+        notes += (UNTRAINED_DETECTOR,)
     module.eval()
     info = WeightsInfo(found.source, found.sha256, random=False, note="; ".join(notes))
     return CreatedVlm(module, facts, info)
@@ -206,7 +230,7 @@ def save_vlm(module: MiniVlm, facts: VlmFacts, path: Path) -> None:
     state = {
         key: tensor.detach().contiguous()
         for key, tensor in module.state_dict().items()
-        if not key.endswith("cls.predictions.decoder.weight")  # the word embeddings once more
+        if not key.endswith(_DECODER)  # the word embeddings once more
     }
     try:
         with replacing(path) as temporary:
@@ -256,13 +280,14 @@ def load_fusion(module: Fusion, path: Path) -> tuple[str, ...]:
 
     Every weight of the encoder must be there and fit. What a BERT of text has not (regions,
     matching, answers) stays as it was drawn, and is named; so does a matching of three ways
-    (Oscar+), and a region projection of another width.
+    (Oscar+), and a region projection of another width. A decoder of words that is not the word
+    embeddings again is not taken: here both are one.
 
     Raises:
         CheckpointError: it is of another size, or no such file.
     """
     own = module.state_dict()
-    state = _tied(_named_as_ours(read_checkpoint(path)), "")
+    state, differs = _tied(_named_as_ours(read_checkpoint(path)), "")
     if not any(key.startswith("bert.encoder.") for key in state):
         raise CheckpointError(f"{path.name} holds no encoder of BERT: none of its keys begins so.")
     drawn = [
@@ -280,6 +305,8 @@ def load_fusion(module: Fusion, path: Path) -> tuple[str, ...]:
         notes += (f"{path.name} has no fitting {some(drawn)}: as drawn",)
     if unused:
         notes += (f"{path.name}: not used are {some(unused)}",)
+    if differs:
+        notes += (f"{path.name} has {_DECODER} of its own: the word embeddings are in its place",)
     return notes
 
 
@@ -292,12 +319,16 @@ def _named_as_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def _tied(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """With the decoder of words, which is the embedding again, wherever a file leaves it out."""
+def _tied(state: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], bool]:
+    """With the word embeddings as the decoder of words; and whether the file's own is another."""
     words = state.get(f"{prefix}bert.embeddings.word_embeddings.weight")
     if words is None:
-        return dict(state)
-    return {f"{prefix}cls.predictions.decoder.weight": words, **state}
+        return dict(state), False
+    decoder = state.get(f"{prefix}{_DECODER}")
+    same = decoder is None or (
+        decoder.shape == words.shape and torch.equal(decoder.float(), words.float())
+    )
+    return {**state, f"{prefix}{_DECODER}": words}, not same
 
 
 def check_vocabulary(spec: FusionSpec, tokens: int, name: str) -> None:

@@ -3,6 +3,11 @@
 A vision-language model cannot be tried without pictures and words that belong together, and none
 come with Python. A scene has one to four things that do not overlap; all of it follows from its
 number, so nothing is downloaded, kept or shuffled.
+
+    scenes          `COUNT` scenes to train on
+    scenes:COUNT    so many
+
+Those that are held out have numbers that no training set reaches.
 """
 
 from __future__ import annotations
@@ -12,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from edgekit.errors import UsageError
 
 SIDE = 128  # pixels of an image, both ways
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -25,6 +32,8 @@ COLOURS = {
 }
 SIZES = {"small": (20, 28), "large": (38, 48)}  # pixels a side, from and to
 MOST = 4
+COUNT = 2000
+HELD_OUT_FROM, HELD_OUT = 1_000_000, 200  # numbers of the scenes that are not trained on
 _TRIES = 200
 
 
@@ -45,6 +54,24 @@ class Scene:
     number: int
     ground: int
     things: tuple[Thing, ...]
+
+
+def numbers_of(place: str) -> tuple[range, range]:
+    """Of the scenes to train on and of those that are held out.
+
+    Args:
+        place: how many to train on; "" for `COUNT`.
+
+    Raises:
+        UsageError: it is no number, or none that is possible.
+    """
+    count = int(place) if place.isascii() and place.isdecimal() and len(place) < 8 else 0
+    if place and not 2 <= count <= HELD_OUT_FROM:
+        raise UsageError(
+            f"data 'scenes:{place}': write scenes:COUNT, with 2 to {HELD_OUT_FROM:,} scenes to "
+            "train on"
+        )
+    return range(count or COUNT), range(HELD_OUT_FROM, HELD_OUT_FROM + HELD_OUT)
 
 
 def scene(number: int, seed: int = 0) -> Scene:

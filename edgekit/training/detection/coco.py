@@ -10,9 +10,11 @@
                       "iscrowd": 0, "attributes": [3]}]}
 
 ``attributes`` are no part of COCO: an annotation has a list of ids of the table, or of names. The
-table may be missing where names are used. ``width`` and ``height`` of an image may be missing.
-Crowds are left out, and so are boxes without an area, of which COCO itself has a few; a box that
-reaches over the edge of its image is cut there, and one that is wholly outside is refused.
+table may be missing where names are used. Ids are those of the file's own table, and the two files
+may number the same names differently; one without a table has that of train.json. ``width`` and
+``height`` of an image may be missing. Crowds are left out, and so are boxes without an area, of
+which COCO itself has a few; a box that reaches over the edge of its image is cut there, and one
+that is wholly outside is refused.
 
 The format: https://cocodataset.org/#format-data
 """
@@ -130,7 +132,7 @@ class _Found:
 
 
 class _Reader:
-    """One file of annotations; names and their numbers are those of ``like``, if it is given."""
+    """One file of annotations; names are numbered as those of ``like``, if it is given."""
 
     def __init__(self, root: Path, name: str, like: _Reader | None = None) -> None:
         self.path, self.images_folder = root / name, root / IMAGES
@@ -141,13 +143,16 @@ class _Reader:
         self.categories = self._read_names(content, "categories")
         if not self.categories:
             raise self._wrong("no categories")
-        self.table = self._read_attributes(content)
+        self.class_of = {key: number for number, key in enumerate(sorted(self.categories), 1)}
+        self.table = self._read_table(content)
+        self.names = self._read_used() if self.table is None else _in_order(self.table)
         if like is not None:
             self._must_be_like(like)
-            self.table = like.table
-        self.class_of = {key: number for number, key in enumerate(sorted(self.categories), 1)}
-        self.attribute_of = {key: number for number, key in enumerate(sorted(self.table))}
-        self.by_name = {name: self.attribute_of[key] for key, name in self.table.items()}
+            self.names = like.names
+            self.table = like.table if self.table is None else self.table
+        self.by_name = {name: number for number, name in enumerate(self.names)}
+        known = (self.table or {}).items()
+        self.attribute_of = {key: self.by_name[n] for key, n in known if n in self.by_name}
         for place, row in enumerate(self.annotations):
             self._take(place, row)
 
@@ -159,8 +164,8 @@ class _Reader:
             tuple(each.file for each in found),
             tuple(each.size for each in found),
             tuple(packed(each.boxes, each.classes, each.attributes) for each in found),
-            tuple(self.categories[key] for key in sorted(self.categories)),
-            tuple(self.table[key] for key in sorted(self.table)),
+            _in_order(self.categories),
+            self.names,
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -199,7 +204,7 @@ class _Reader:
 
     def _file(self, row: Mapping[str, Any], what: str) -> str:
         name = row.get("file_name")
-        if not isinstance(name, str) or not name or "\0" in name:
+        if not isinstance(name, str) or not name or not name.isprintable():
             raise self._wrong(f"{what} has the file_name {_shown(name)}, which is none")
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
@@ -240,28 +245,25 @@ class _Reader:
             raise self._wrong(f"{what} has a name of {len(name):,} characters")
         return name
 
-    def _read_attributes(self, content: Mapping[str, Any]) -> dict[int, str]:
-        """The table, or without one the names that are used, in the order of the alphabet."""
-        if "attributes" in content:
-            return self._read_names(content, "attributes")
+    def _read_table(self, content: Mapping[str, Any]) -> dict[int, str] | None:
+        return self._read_names(content, "attributes") if "attributes" in content else None
+
+    def _read_used(self) -> tuple[str, ...]:
+        """The names that are used, in the order of the alphabet."""
         used = (row.get("attributes") for row in self.annotations)
         lists = (given for given in used if isinstance(given, list))
         names = {self._name(one, "an attribute") for given in lists for one in given
                  if isinstance(one, str)}  # fmt: skip
         if len(names) > _MAX_NAMES:
             raise self._wrong(f"{len(names):,} attributes; {_MAX_NAMES:,} are possible")
-        return dict(enumerate(sorted(names)))
+        return tuple(sorted(names))
 
     def _must_be_like(self, like: _Reader) -> None:
-        pairs = (("categories", self.categories, like.categories),)
-        if self.table and like.table:  # without a table one split may lack some
-            known = set(like.table.values())
-            odd = sorted(set(self.table.values()) - known)
-            if odd:
-                raise self._wrong(f"the attribute {_shown(odd[0])} is not in {like.path.name}")
-        for key, own, other in pairs:
-            if own != other:
-                raise self._wrong(f"its {key} are not those of {like.path.name}")
+        odd = sorted({*self.names} - {*like.names})
+        if odd and like.names:  # data without attributes have none to evaluate
+            raise self._wrong(f"the attribute {_shown(odd[0])} is not in {like.path.name}")
+        if self.categories != like.categories:
+            raise self._wrong(f"its categories are not those of {like.path.name}")
 
     # -- annotations ---------------------------------------------------------
 
@@ -317,6 +319,11 @@ class _Reader:
         if one not in table:
             raise self._wrong(f"{what} has the attribute {_shown(one)}, which is not in the file")
         return table[one]
+
+
+def _in_order(table: Mapping[int, str]) -> tuple[str, ...]:
+    """Names by their ids."""
+    return tuple(table[key] for key in sorted(table))
 
 
 def _is_integer(value: Any) -> bool:

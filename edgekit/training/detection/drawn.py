@@ -1,25 +1,15 @@
-"""The drawn scenes as a detector's data: a shape is a class and its colour an attribute.
-
-    scenes          `COUNT` scenes to train on
-    scenes:COUNT    so many
-
-Those that are held out have numbers that no training set reaches.
-"""
+"""The drawn scenes as a detector's data: a shape is a class and its colour an attribute."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgekit.errors import UsageError
-from edgekit.training.data.scenes import COLOURS, SHAPES, draw_scene, scene
+from edgekit.training.data.scenes import COLOURS, SHAPES, draw_scene, numbers_of, scene
 from edgekit.training.detection.source import DetectionSplits, Objects, packed
 
 if TYPE_CHECKING:
     from PIL import Image
-
-COUNT = 2000
-HELD_OUT_FROM, HELD_OUT = 1_000_000, 200  # numbers of the scenes that are not trained on
 
 _CLASS = {shape: number for number, shape in enumerate(SHAPES, 1)}
 _ATTRIBUTE = {colour: number for number, colour in enumerate(COLOURS)}
@@ -59,15 +49,10 @@ class Drawn:
 
 
 def open_scenes(place: str) -> DetectionSplits:
-    """As many scenes as ``place`` says; "" for `COUNT`.
+    """As many scenes as ``place`` says: see `edgekit.training.data.scenes.numbers_of`.
 
     Raises:
         UsageError: it is no number, or none that is possible.
     """
-    count = int(place) if place.isascii() and place.isdecimal() and len(place) < 8 else 0
-    if place and not 2 <= count <= HELD_OUT_FROM:
-        raise UsageError(
-            f"data 'scenes:{place}': write scenes:COUNT, with 2 to {HELD_OUT_FROM:,} scenes to "
-            "train on"
-        )
-    return DetectionSplits(Drawn(0, count or COUNT), Drawn(HELD_OUT_FROM, HELD_OUT))
+    train, held_out = (Drawn(each.start, len(each)) for each in numbers_of(place))
+    return DetectionSplits(train, held_out)

@@ -29,7 +29,7 @@ from edgekit.training.detection.recipe import DetectRecipe, canvas
 from edgekit.training.detection.source import DetectionSource, DetectionSplits
 from edgekit.training.detection.start import Start, begin
 from edgekit.training.engine import Evaluate, Job, Outcome, make_accelerator
-from edgekit.training.run_folder import check_folder
+from edgekit.training.run_folder import VOCABULARY, check_folder, written
 from edgekit.training.runs import run_in_folder, tell_unreadable
 
 Progress = Callable[[str], None]
@@ -61,9 +61,10 @@ def train_detector(
 ) -> Outcome:
     """Train the detector of a MiniVLM as ``recipe`` says, and leave everything in ``out``.
 
-    The weights that are kept are a whole MiniVLM's, of which the transformer is as drawn: the next
-    training begins with them. Their facts name the classes and attributes of the data. The figure
-    that decides which epoch is the best is mAP50 on the held-out images.
+    The weights that are kept are a whole MiniVLM's, of which the transformer is that of
+    ``recipe.weights``, or as drawn: the next training begins with them. Their facts name the
+    classes and attributes of the data, and what the transformer was trained for. The figure that
+    decides which epoch is the best is mAP50 on the held-out images.
 
     Args:
         recipe: of the run.
@@ -83,7 +84,7 @@ def train_detector(
     accelerator = make_accelerator(recipe)
     facts = VlmFacts(recipe.model, (), (), splits.train.objects, splits.train.attributes)
     start = begin(get_vlm(recipe.model), facts, recipe.weights, recipe.seed)
-    job = _job(recipe, out, splits, start, facts, accelerator, progress)
+    job = _job(recipe, out, splits, start, accelerator, progress)
     for note in (*splits.notes, *start.notes):
         job.progress(note)
     tee = start.module.tee
@@ -104,7 +105,6 @@ def _job(
     out: Path,
     splits: DetectionSplits,
     start: Start,
-    facts: VlmFacts,
     accelerator: Any,
     progress: Progress,
 ) -> Job:
@@ -121,7 +121,7 @@ def _job(
         batches=partial(training_batches, source, plan, views, workers=workers),
         on_batch=[Normalise()],
         evaluate=_evaluate(recipe, splits.held_out, sides, progress),
-        save=_save(start.module, facts),
+        save=_save(start),
         progress=progress if accelerator.is_main_process else lambda _: None,
         data={
             "images": len(source),
@@ -151,14 +151,18 @@ def _evaluate(
     return evaluate
 
 
-def _save(module: MiniVlm, facts: VlmFacts) -> Callable[[nn.Module, Path], None]:
-    """Writes all of ``module``, with the detector that it is given in the place of its own."""
-    whole = MiniVlm(module.spec, facts.heads())
-    whole.fusion.load_state_dict(module.fusion.state_dict())
+def _save(start: Start) -> Callable[[nn.Module, Path], None]:
+    """Writes all of a start, with the detector that it is given in the place of its own."""
+    whole = MiniVlm(start.module.spec, start.facts.heads())
+    whole.fusion.load_state_dict(start.module.fusion.state_dict())
+    tokens = start.vocabulary.read_bytes() if start.vocabulary is not None else None
 
     def save(kept: nn.Module, path: Path) -> None:
         whole.tee.load_state_dict(kept.state_dict())
-        save_vlm(whole, facts, path)
+        if tokens is not None:
+            with written(path.parent / VOCABULARY) as beside:
+                beside.write_bytes(tokens)
+        save_vlm(whole, start.facts, path)
 
     return save
 

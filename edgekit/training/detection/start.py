@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,11 +17,12 @@ from edgekit.models.minivlm.network import (
     VlmFacts,
     fitted,
     fresh_vlm,
+    from_file,
     read_facts,
 )
-from edgekit.models.minivlm.specs import MiniVlmSpec
-from edgekit.models.weights import locate
-from edgekit.training.run_folder import weights_of
+from edgekit.models.minivlm.specs import MiniVlmSpec, get_vlm
+from edgekit.models.weights import Located, locate
+from edgekit.training.run_folder import VOCABULARY, weights_of
 
 _TRUNK, _STAGES = "features.", 8  # of a classifier, of which the ninth stage is its last layer
 # What depends on the names of the data, so that other names need other weights.
@@ -31,15 +32,27 @@ _OF_ATTRIBUTES = ("attributes.out.", "attributes.hidden.")
 
 @dataclass(frozen=True)
 class Start:
-    """A network to train, what was taken of a file, and which file it was."""
+    """A network to train, and where it comes from.
+
+    Attributes:
+        module: the whole of it.
+        facts: that the weights of the run will say of themselves.
+        notes: what was not taken of a file, and what comes of what was.
+        sha256: of the file.
+        vocabulary: the vocab.txt of a transformer that was taken; None where it lies nowhere.
+    """
 
     module: MiniVlm
-    notes: tuple[str, ...]
-    sha256: str
+    facts: VlmFacts
+    notes: tuple[str, ...] = ()
+    sha256: str = ""
+    vocabulary: Path | None = None
 
 
 def begin(spec: MiniVlmSpec, facts: VlmFacts, weights: str, seed: int) -> Start:
     """The network of ``spec`` with outputs for the names in ``facts``.
+
+    A file of a whole MiniVLM gives its transformer, too, with what it was trained for.
 
     Args:
         spec: a row.
@@ -50,16 +63,38 @@ def begin(spec: MiniVlmSpec, facts: VlmFacts, weights: str, seed: int) -> Start:
     Raises:
         CheckpointError, DownloadError: no such file, or no part of it fits.
     """
+    facts = replace(facts, tasks=("detect",))
     module = fresh_vlm(fitted(spec, facts), facts, seed)
     if weights == "random":
-        return Start(module, (), "")
+        return Start(module, facts)
     found = locate(weights if "://" in weights else str(weights_of(Path(weights))))
+    theirs = read_facts(found.path)
+    if theirs.variant == spec.id:
+        return _beside_transformer(module, facts, theirs, found)
     state, name = read_checkpoint(found.path, found.part, found.spec), found.path.name
     if any(key.startswith("tee.") for key in state):
-        taken = _of_detector(state, read_facts(found.path), facts)
+        taken = _of_detector(state, theirs, facts)
     else:
         taken = _of_classifier(state)
-    return Start(module, _load(module, taken, name), found.sha256)
+    return Start(module, facts, _load(module, taken, name), found.sha256)
+
+
+def _beside_transformer(drawn: MiniVlm, facts: VlmFacts, theirs: VlmFacts, found: Located) -> Start:
+    """Detector and transformer of a file, with what is of other names as in ``drawn``."""
+    whole = from_file(get_vlm(theirs.variant), found).module
+    spoken = tuple(task for task in theirs.tasks if task not in facts.tasks)
+    facts = replace(
+        facts, tasks=(*facts.tasks, *spoken), answers=theirs.answers, min_score=theirs.min_score
+    )
+    drawn.fusion, drawn.spec = whole.fusion, replace(drawn.spec, fusion=whole.spec.fusion)
+    notes = _load(drawn, _of_detector(whole.state_dict(), theirs, facts), found.path.name)
+    if facts.speaks:
+        notes += (
+            f"{found.path.name}: its transformer is kept, and was trained on what its detector saw "
+            "until now: train it again with --weights of this run",
+        )
+    beside = found.path.parent / VOCABULARY
+    return Start(drawn, facts, notes, found.sha256, beside if beside.is_file() else None)
 
 
 def _of_detector(

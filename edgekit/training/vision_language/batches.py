@@ -75,14 +75,14 @@ def training_batches(
     """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
     longest = longest_of(tasks)
     orders = {
-        name: _Order(len(task.items), len(task.items) / plan.images, plan.seed, number)
+        name: _Order(len(task.items), plan, number)
         for number, (name, task) in enumerate(tasks.items())
         if name != longest
     }
     share = plan.batch_size // plan.world
     for drawn in plan.from_step(first, last):
-        turn = drawn[0][1] // share  # of all processes
-        others = {name: order.turn(turn, share) for name, order in orders.items()}
+        step = drawn[0][1] // share // plan.world
+        others = {name: order.turn(step) for name, order in orders.items()}
         yield VlmBatch({name: others.get(name, drawn) for name in tasks}, tasks)
 
 
@@ -92,20 +92,27 @@ def longest_of(tasks: Mapping[str, Task]) -> str:
 
 
 class _Order:
-    """The items of a task, shuffled anew each time that they are through."""
+    """The items of a task, shuffled anew each time that they are through.
 
-    def __init__(self, count: int, part: float, seed: int, number: int) -> None:
-        self.count, self.part, self.seed, self.number = count, part, seed, number
+    A step takes as many of them over several processes as over one; but each takes one at least.
+    """
+
+    def __init__(self, count: int, plan: Plan, number: int) -> None:
+        self.count, self.seed, self.number = count, plan.seed, number
+        part = max(count / plan.images, _LEAST)
+        size = max(math.ceil(plan.batch_size * part), plan.world)  # of all processes
+        ends = [size * rank // plan.world for rank in (plan.rank, plan.rank + 1)]
+        self.size, self.own = size, range(*ends)
         self._epoch = lru_cache(2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
         draw = generator(self.seed, ORDER, _TASK_ORDER + self.number, epoch)
         return draw.permutation(self.count)
 
-    def turn(self, turn: int, share: int) -> list[tuple[int, int]]:
-        """Items with their places, beside ``share`` items of the longest task."""
-        size = max(1, math.ceil(share * max(self.part, _LEAST)))
-        return [(self._at(place), place) for place in range(turn * size, (turn + 1) * size)]
+    def turn(self, step: int) -> list[tuple[int, int]]:
+        """This process' items of a step, with their places."""
+        places = [step * self.size + each for each in self.own]
+        return [(self._at(place), place) for place in places]
 
     def _at(self, place: int) -> int:
         return int(self._epoch(place // self.count)[place % self.count])

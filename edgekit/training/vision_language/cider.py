@@ -4,8 +4,11 @@
     CIDEr-D  = mean of n = 1 .. 4,  s = 6,  g: TF-IDF of n-grams
 
 Vedantam, Zitnick, Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015,
-section 3 and 6. A document of the inverse frequencies is all that is said of one image. Published
-figures are a hundred times these.
+section 3 and 6. A document of the inverse frequencies is all that is said of one image.
+
+Published figures are a hundred times these, and cannot be compared with those of edgekit's runs: a
+word is here a piece of BERT's vocabulary and not of the PTB tokeniser, and references are cut to
+the length of the longest caption that is written.
 """
 
 from __future__ import annotations

@@ -1,18 +1,11 @@
-"""The drawn scenes as vision-language data: `talk.py` says what is asked of them.
-
-    scenes          `COUNT` scenes to train on
-    scenes:COUNT    so many
-
-Those that are held out have numbers that no training set reaches.
-"""
+"""The drawn scenes as vision-language data: `talk.py` says what is asked of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgekit.errors import UsageError
-from edgekit.training.data.scenes import Scene, scene
+from edgekit.training.data.scenes import Scene, numbers_of, scene
 from edgekit.training.vision_language import talk
 from edgekit.training.vision_language.source import (
     Asked,
@@ -23,8 +16,6 @@ from edgekit.training.vision_language.source import (
     VlmSplits,
 )
 
-COUNT = 2000
-HELD_OUT_FROM, HELD_OUT = 1_000_000, 200  # numbers of the scenes that are not trained on
 QUESTIONS = 8  # of a scene
 
 
@@ -61,9 +52,13 @@ class DrawnImages:
         """What the detector named."""
         return self.seen[index].tags
 
+    def fingerprint(self) -> str:
+        """Nothing: regions follow from the scenes, the detector and the recipe's ``min_score``."""
+        return ""
+
 
 def open_scenes(place: str, look: Look) -> VlmSplits:
-    """As many scenes as ``place`` says; "" for `COUNT`.
+    """As many scenes as ``place`` says: see `edgekit.training.data.scenes.numbers_of`.
 
     Args:
         place: behind ``scenes:``.
@@ -72,14 +67,7 @@ def open_scenes(place: str, look: Look) -> VlmSplits:
     Raises:
         UsageError: it is no number, or none that is possible.
     """
-    count = int(place) if place.isascii() and place.isdecimal() and len(place) < 8 else 0
-    if place and not 2 <= count <= HELD_OUT_FROM:
-        raise UsageError(
-            f"data 'scenes:{place}': write scenes:COUNT, with 2 to {HELD_OUT_FROM:,} scenes to "
-            "train on"
-        )
-    train = tuple(scene(number) for number in range(count or COUNT))
-    held_out = tuple(scene(HELD_OUT_FROM + number) for number in range(HELD_OUT))
+    train, held_out = (tuple(map(scene, numbers)) for numbers in numbers_of(place))
     return VlmSplits(
         told_of(train, look, held_out=False),
         told_of(held_out, look, held_out=True),

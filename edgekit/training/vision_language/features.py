@@ -94,7 +94,8 @@ def _second(
     """Features, class scores and deltas of proposals, of one image."""
     spec = tee.spec
     read = regions.roi_align(cells, canvas, boxes, spec.pooled, spec.samples)  # (P, cells, C)
-    shaped = read.transpose(0, 2, 1).reshape(len(boxes), -1, spec.pooled, spec.pooled)
+    shape = len(boxes), cells.shape[1], spec.pooled, spec.pooled
+    shaped = read.transpose(0, 2, 1).reshape(shape)
     inputs = torch.from_numpy(np.ascontiguousarray(shaped)).to(next(tee.parameters()).device)
     features, logits, deltas = tee.box_head(inputs)
     scores = logits.softmax(1)

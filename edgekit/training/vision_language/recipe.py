@@ -60,7 +60,7 @@ BASELINES = ("greedy", "mean")
 _CHOICES = {"attention": ATTENTIONS, "captions": CAPTIONS, "baseline": BASELINES}
 _RANGES = {
     "dropout": (0.0, 0.99), "head_dropout": (0.0, 0.99), "samples": (2, 64),
-    "answers": (2, 65_536), "min_score": (0.0, 1.0), "evaluated": (1, 1 << 24),
+    "answers": (2, 65_536), "evaluated": (1, 1 << 24),
     "candidates": (2, 100_000),
 }  # fmt: skip
 _OF_CLASSIFIERS = ("drop_head", "momentum", "mixup", "cutmix", "augment")
@@ -91,8 +91,10 @@ class VlmRecipe(Recipe):
         baseline: which of `BASELINES` they are measured by.
         answers: most that the head of questions has: the most frequent ones.
         hide_regions: train without seeing: what can be known from the words alone.
-        min_score: of a region's best class, for drawn scenes' regions to be kept; -1 for the
-            stage's. The weights tell an export.
+        detector: a MiniVLM's file or run, whose detector looks at the images and stands in the
+            weights; "" for that of ``weights``.
+        min_score: of a region's best class, for drawn scenes' regions to be kept; -1 for that of
+            the weights, or else the stage's. The weights tell an export.
         evaluated: most held-out items of a task that are looked at after an epoch,
         candidates: likewise of images that are searched, with each of as many captions.
     """
@@ -116,6 +118,7 @@ class VlmRecipe(Recipe):
     baseline: str = "greedy"
     answers: int = 3129
     hide_regions: bool = False
+    detector: str = ""
     min_score: float = -1.0
     evaluated: int = 2000
     candidates: int = 50
@@ -135,12 +138,21 @@ class VlmRecipe(Recipe):
         """What `edgekit.models.minivlm.network.VlmFacts` says of the weights."""
         return tuple(dict.fromkeys(STAGES[one][1] for one in self.stages if STAGES[one][1]))
 
+    @property
+    def usual_min_score(self) -> float:
+        """Of the stage, where neither the recipe nor the weights say one."""
+        return float(self._defaults()["min_score"])
+
     def settled(self) -> VlmRecipe:
-        """As `Recipe.settled`: what is open becomes the first stage's."""
+        """As `Recipe.settled`: what is open becomes the first stage's.
+
+        But for ``min_score``, which depends on the weights.
+        """
         self._check_stages()
         lengths = get_vlm(self.model).lengths
-        found = {name: value for name, value in self._defaults().items() if self._is_open(name)}
-        recipe = replace(self, **found, image_size=self.image_size or lengths.width)
+        open_ = {name: value for name, value in self._defaults().items() if self._is_open(name)}
+        open_.pop("min_score", None)
+        recipe = replace(self, **open_, image_size=self.image_size or lengths.width)
         recipe.check()
         return recipe
 
@@ -167,9 +179,21 @@ class VlmRecipe(Recipe):
         super().check()
         self.refuse(_OF_CLASSIFIERS)
         check_ranges(self, _RANGES)
+        self._check_min_score()
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise UnknownNameError(name, getattr(self, name), known)
         width = get_vlm(self.model).lengths.width
         if self.image_size != width:
             raise UsageError(f"image_size is {self.image_size}, and {self.model} sees {width}")
+
+    def _check_min_score(self) -> None:
+        if self._is_open("min_score"):
+            return
+        check_ranges(self, {"min_score": (0.0, 1.0)})
+        kind = self.data.partition(":")[0]
+        if kind == "tsv":
+            raise UsageError(
+                f"--min-score {self.min_score:g} is of scenes, which are looked at here: regions "
+                "of tsv data are trained on as they are"
+            )

@@ -1,13 +1,13 @@
 """`train_vlm`: a recipe becomes a run in a folder (``edgekit/training/run_folder.py``).
 
-Beside what every run leaves, OUT/vocab.txt has the tokens.
+The tokens are left in it, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from edgekit.models.minivlm.network import MiniVlm, VlmFacts, save_vlm
 from edgekit.runtimes.vision_language.text import Vocabulary
 from edgekit.training.data.loading import Plan
 from edgekit.training.engine import Job, Outcome, make_accelerator, run_job
-from edgekit.training.run_folder import check_folder, prepare, written
+from edgekit.training.run_folder import VOCABULARY, check_folder, prepare, written
 from edgekit.training.vision_language.batches import longest_of, training_batches
 from edgekit.training.vision_language.cider import Cider
 from edgekit.training.vision_language.drawn import open_scenes
@@ -36,7 +36,6 @@ from edgekit.training.vision_language.tsv import open_tsv
 from edgekit.training.vision_language.writing import Special
 
 Progress = Callable[[str], None]
-VOCABULARY = "vocab.txt"
 KINDS = ("scenes", "tsv")
 
 
@@ -50,9 +49,9 @@ def train_vlm(
 ) -> Outcome:
     """Train the transformer of a MiniVLM as ``recipe`` says, and leave everything in ``out``.
 
-    The weights that are kept are a whole MiniVLM's, with the detector of ``recipe.weights``. The
-    figure that decides which epoch is the best is the first of the stage's, see ``evaluation.py``;
-    of pre-training the last epoch is.
+    The weights that are kept are a whole MiniVLM's, with the detector of ``recipe.detector`` or
+    ``recipe.weights``, or a drawn one, and say which. The figure that decides which epoch is the
+    best is the first of the stage's, see ``evaluation.py``; of pre-training the last epoch is.
 
     Args:
         recipe: of the run.
@@ -70,7 +69,8 @@ def train_vlm(
     check_folder(out, resume=resume, force=force)
     accelerator = make_accelerator(recipe)
     said = progress if accelerator.is_main_process else _nothing
-    found = find(recipe.model, recipe.weights)
+    found = find(recipe.model, recipe.weights, recipe.detector)
+    recipe = _with_min_score(recipe, found)
     data = open_told(recipe, found, said)
     vocabulary = _vocabulary(recipe, data, found)
     facts = _facts(recipe, data, found)
@@ -90,6 +90,23 @@ def train_vlm(
     return run_job(objective, start.module.fusion, job, accelerator)
 
 
+def _with_min_score(recipe: VlmRecipe, found: Found) -> VlmRecipe:
+    """Scenes' regions are chosen as those that the weights were trained on."""
+    if recipe.data.partition(":")[0] != "scenes" or recipe.min_score >= 0:
+        return recipe
+    inherited = _inherited(found)
+    return replace(recipe, min_score=recipe.usual_min_score if inherited is None else inherited)
+
+
+def _inherited(found: Found) -> float | None:
+    """The score that the weights' regions had; None where no regions were chosen."""
+    of_detector = found.detector.facts if found.detector is not None else found.facts
+    for facts in (of_detector, found.facts):
+        if facts.min_score or facts.speaks:
+            return facts.min_score
+    return None
+
+
 def _nothing(_line: str) -> None:
     """Said by a process that does not speak."""
 
@@ -102,7 +119,8 @@ def open_told(recipe: VlmRecipe, found: Found, progress: Progress) -> VlmSplits:
 
     Raises:
         UnknownNameError: no such kind.
-        UsageError: the place holds no data, or broken ones; scenes without a trained detector; or
+        UsageError: the place holds no data, or broken ones; scenes without a trained detector, or
+            whose ``min_score`` is open; or
             nothing to train or to evaluate a stage on.
     """
     kind, _, place = recipe.data.partition(":")
@@ -123,13 +141,14 @@ def open_told(recipe: VlmRecipe, found: Found, progress: Progress) -> VlmSplits:
 
 
 def _scenes(place: str, found: Found, min_score: float, progress: Progress) -> VlmSplits:
-    if found.whole is None or not found.facts.objects:
+    if found.detector is None:
         raise UsageError(
             "data scenes are looked at by a detector, and the weights have none that is trained: "
-            f"edgekit train {found.spec.id} --stage detect --data scenes makes one for --weights"
+            f"edgekit train {found.spec.id} --stage detect --data scenes makes one for --weights "
+            "or --detector"
         )
-    module = found.whole
-    look = detector(module.tee, module.spec, found.facts.objects, min_score, progress)
+    own = found.detector
+    look = detector(own.tee, found.spec, own.facts.objects, min_score, progress)
     return open_scenes(place, look)
 
 
@@ -174,9 +193,16 @@ def _facts(recipe: VlmRecipe, data: VlmSplits, found: Found) -> VlmFacts:
         answers = usual_answers(data.train, recipe.answers)
         if set(answers) <= set(found.facts.answers):
             answers = found.facts.answers  # of the file, so that its head fits
-    own = found.facts
+    if found.detector is None:
+        return VlmFacts(recipe.model, recipe.trained_for, answers)
+    own, inherited = found.detector.facts, _inherited(found) or 0.0
     return VlmFacts(
-        recipe.model, recipe.trained_for, answers, own.objects, own.attributes, recipe.min_score
+        recipe.model,
+        ("detect", *recipe.trained_for),
+        answers,
+        own.objects,
+        own.attributes,
+        inherited if recipe.min_score < 0 else recipe.min_score,
     )
 
 
@@ -203,6 +229,7 @@ def _job(
             "vocabulary": hashlib.sha256("\n".join(made.vocabulary.tokens).encode()).hexdigest(),
             "answers": list(made.facts.answers),
             "weights": made.found.sha256,
+            "detector": made.found.detector.sha256 if made.found.detector is not None else "",
         },
         name_of=lambda index: name_of(tasks[longest], index),
         choose="pretrain" not in recipe.tasks,
@@ -259,11 +286,12 @@ def _cider(tasks: Mapping[str, Task]) -> Cider | None:
 
 
 def _digest(data: VlmSplits) -> str:
-    """Of all that is said, in its order, and of which images; not of their regions."""
+    """Of all that is said, in its order, of which images, and of their regions' fingerprint."""
     found = hashlib.sha256()
     for told in (data.train, data.held_out):
         for item in (*told.captioned, *told.asked, *told.paired):
             found.update(f"{item}\n".encode())
         for index in range(len(told.images)):
             found.update(f"{told.images.name(index)} {told.images.tags(index)}\n".encode())
+        found.update(told.images.fingerprint().encode())
     return found.hexdigest()

@@ -35,6 +35,9 @@ class Images(Protocol):
     def tags(self, index: int) -> tuple[str, ...]:
         """Names of what is there, the surest first."""
 
+    def fingerprint(self) -> str:
+        """Differs where the regions do, as far as that can be seen before a run; see each kind."""
+
 
 @dataclass(frozen=True)
 class Captioned:

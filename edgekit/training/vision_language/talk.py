@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from edgekit.runtimes.vision_language.text import SPECIAL
 from edgekit.training.data.scenes import COLOURS, SHAPES, SIZES, Scene, Thing
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # BERT's names
 PLURALS = {shape: f"{shape}es" if shape.endswith("s") else f"{shape}s" for shape in SHAPES}
 RELATIONS = ("left of", "right of", "above", "below")
 _HELD_OUT = 8  # one question in so many
@@ -234,9 +234,3 @@ def vocabulary() -> tuple[str, ...]:
     """Tokens of all that is said, as a vocab.txt has them: one a line."""
     words = (*_OTHER_WORDS.split(), *COLOURS, *SHAPES, *PLURALS.values(), *SIZES)
     return (*SPECIAL, *dict.fromkeys(words))
-
-
-def most_frequent(answers: Sequence[str]) -> str:
-    """The answer that is right most often; of several the first in order."""
-    counts = {answer: answers.count(answer) for answer in sorted(set(answers))}
-    return max(counts, key=lambda answer: counts[answer])

@@ -1,7 +1,8 @@
 """``tsv:DIR``: regions that somebody extracted, and what is said of the images.
 
     DIR/features.tsv    image, number of regions, base64 of float32 rows, optionally tags;
-                        in columns between tabs, tags between semicolons
+                        in columns between tabs, tags between semicolons; of 0 regions the
+                        base64 is empty
     DIR/train.jsonl     an object a line, of one of three kinds:
     DIR/val.jsonl
         {"image": "7", "captions": ["a cat on a mat"]}
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +45,7 @@ _MOST_CHARACTERS = 10_000  # of a text; as a runtime takes
 _MOST_TEXTS = 1000  # of a line: captions, answers or tags
 _LINE_BYTES = 1 << 20
 _NAME_BYTES = 1 << 16  # of an image's name, and of its tags
+_LOOKED_AT = 4096  # images whose regions are compared when a run goes on: seconds
 
 
 def open_tsv(folder: Path, visual: int) -> VlmSplits:
@@ -141,15 +144,27 @@ class TsvImages:
             raise InputError(f"{where} has a region with values that are no numbers")
         return found
 
+    def fingerprint(self) -> str:
+        """Of the file's size and the regions of up to `_LOOKED_AT` of its images, evenly spread.
+
+        A file of more images may have others in it that nobody notices.
+        """
+        found = hashlib.sha256(f"{self.path.stat().st_size}".encode())
+        with self.path.open("rb") as file:
+            for row in self.rows[:: -(-len(self.rows) // _LOOKED_AT)]:
+                file.seek(row.offset)
+                found.update(file.read(row.size))
+        return found.hexdigest()
+
 
 def _most_bytes(visual: int) -> int:
     return MOST_REGIONS * visual * 6 + 2 * _NAME_BYTES
 
 
 def _count(column: bytes, where: str) -> int:
-    if not column.isdigit() or len(column) > 4 or not 0 < int(column) <= MOST_REGIONS:
+    if not column.isdigit() or len(column) > 4 or int(column) > MOST_REGIONS:
         shown = column[:20].decode("utf-8", "replace")
-        raise UsageError(f"{where}: {shown!r} regions; 1 to {MOST_REGIONS} are possible")
+        raise UsageError(f"{where}: {shown!r} regions; 0 to {MOST_REGIONS} are possible")
     return int(column)
 
 
@@ -297,29 +312,33 @@ def _short(what: object, most: int = 40) -> str:
 # ---- writing -----------------------------------------------------------------------------------
 
 
-def write_tsv(folder: Path, splits: VlmSplits) -> None:
+def write_tsv(folder: Path, train: Told, held_out: Told | None = None) -> None:
     """What `open_tsv` reads; images of the two splits have different names.
+
+    One image after another is asked for its regions and tags. Of a split that has images only,
+    no .jsonl is written.
 
     Raises:
         OSError: the system refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    told = (splits.train, splits.held_out)
+    told = (train,) if held_out is None else (train, held_out)
     with replacing(folder / FEATURES) as path, path.open("w", encoding="utf-8") as file:
         for split in told:
             file.writelines(_feature_line(split, index) for index in range(len(split.images)))
-    for name, split in zip((TRAIN, VAL), told, strict=True):
+    for name, split in zip((TRAIN, VAL), told, strict=False):
+        rows = [json.dumps(row) for row in _objects(split)]
+        if not rows:
+            continue
         with replacing(folder / name) as path:
-            rows = [json.dumps(row) for row in _objects(split)]
             path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def _feature_line(told: Told, index: int) -> str:
     regions = np.ascontiguousarray(told.images.regions(index), "<f4")
     encoded = base64.b64encode(regions.tobytes()).decode()
-    columns: Sequence[str] = (
-        told.images.name(index), str(len(regions)), encoded, ";".join(told.images.tags(index)),
-    )  # fmt: skip
+    tags = ";".join(tag.replace(";", ",") for tag in told.images.tags(index))
+    columns: Sequence[str] = (told.images.name(index), str(len(regions)), encoded, tags)
     return "\t".join(columns) + "\n"
 
 

@@ -63,8 +63,11 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_random_weights_are_the_same_each_time() -> None:
-    first, second = (random_vlm(ROW, 5) for _ in range(2))
-    assert first.weights.sha256 == second.weights.sha256 != random_vlm(ROW, 6).weights.sha256
+    first = random_vlm(ROW, 5)
+    for seed in range(5):
+        torch.manual_seed(seed)  # of what else is drawn, which must not matter
+        assert random_vlm(ROW, 5).weights.sha256 == first.weights.sha256
+    assert random_vlm(ROW, 6).weights.sha256 != first.weights.sha256
     assert first.weights.random and "RANDOM" in first.weights.note
     created = create_vlm(ROW.id, "auto")
     assert created.weights.random and "nobody released" in created.weights.why
@@ -89,6 +92,33 @@ def test_facts_that_nobody_could_have_written(written: object, tmp_path: Path) -
     save_file({"a": torch.zeros(1)}, path, metadata={"edgekit-vlm": json.dumps(written)})
     with pytest.raises(CheckpointError, match="says of itself what cannot be"):
         create_vlm(ROW.id, str(path))
+
+
+def test_a_decoder_of_its_own_is_refused_in_own_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    state = {key: each.clone() for key, each in fresh_vlm(ROW, VlmFacts(), 0).state_dict().items()}
+    state["fusion.cls.predictions.decoder.weight"] += 1
+    save_file(state, path, metadata={"edgekit-vlm": json.dumps({"variant": ROW.id})})
+    with pytest.raises(CheckpointError, match="decoder of words that is not its word embeddings"):
+        create_vlm(ROW.id, str(path))
+
+
+@pytest.mark.parametrize(
+    ("facts", "trained"),
+    [
+        (VlmFacts(ROW.id, ("vqa",), ("yes",)), False),
+        (VlmFacts(ROW.id, ("detect", "vqa"), ("yes",), ("cat",)), True),
+        (VlmFacts(ROW.id, ("vqa",), ("yes",), ("cat",)), True),  # older than "detect"
+    ],
+)
+def test_a_detector_that_nobody_trained_is_said(
+    facts: VlmFacts, trained: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_vlm(fresh_vlm(fitted(ROW, facts), facts, 0), facts, path)
+    note = create_vlm(ROW.id, str(path)).weights.note
+    assert ("its detector was never trained" in note) != trained == facts.detects
+    assert facts.speaks
 
 
 def test_a_part_of_a_network_is_none(tmp_path: Path) -> None:
@@ -171,6 +201,17 @@ def test_a_file_without_the_decoder_which_is_the_embedding(tmp_path: Path) -> No
     module = drawn(seed=2)
     load_fusion(module, save(source, tmp_path / "a.bin"))
     assert same(source, module.state_dict(), "cls.")
+
+
+def test_a_decoder_of_its_own_does_not_replace_the_embeddings(tmp_path: Path) -> None:
+    source = drawn().state_dict()
+    words = source["bert.embeddings.word_embeddings.weight"].clone()
+    source["cls.predictions.decoder.weight"] = words + 1
+    module = drawn(seed=2)
+    (note,) = load_fusion(module, save(source, tmp_path / "a.bin"))
+    assert "decoder.weight of its own: the word embeddings are in its place" in note
+    assert torch.equal(module.bert.embeddings.word_embeddings.weight, words)
+    assert torch.equal(module.cls["predictions"].decoder.weight, words)  # type: ignore[union-attr, arg-type]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,30 @@ def test_without_a_table_attributes_are_the_names_of_the_training_split(tmp_path
     assert splits.held_out.read(1)[1].attributes[0, 0] == 1
 
 
+def test_ids_of_attributes_are_those_of_the_files_own_table(tmp_path: Path) -> None:
+    val = content()
+    val["attributes"] = [{"id": 5, "name": "small"}, {"id": 9, "name": "brown"}]
+    val["annotations"][0]["attributes"] = [5]
+    val["annotations"][1]["attributes"] = [9]
+    splits = open_boxes(f"coco:{write(tmp_path, val=val)}")
+    assert splits.held_out.attributes == splits.train.attributes == ("small", "brown")
+    assert splits.held_out.read(1)[1].attributes[:, 0].tolist() == [0, 1]
+    val["annotations"][0]["attributes"] = [1]  # of the other file
+    with pytest.raises(UsageError, match="val.json: annotation 1 has the attribute 1, which is"):
+        open_boxes(f"coco:{write(tmp_path, val=val)}")
+    del val["attributes"]
+    splits = open_boxes(f"coco:{write(tmp_path, content(), {**val, 'annotations': []})}")
+    assert splits.held_out.attributes == ("small", "brown")
+
+
+def test_without_a_table_there_are_no_ids(tmp_path: Path) -> None:
+    train = content()
+    del train["attributes"]
+    train["annotations"][0]["attributes"] = ["red", 0]
+    with pytest.raises(UsageError, match="has the attribute 0, which is not in the file"):
+        open_boxes(f"coco:{write(tmp_path, train)}")
+
+
 def test_data_without_attributes_have_none(tmp_path: Path) -> None:
     train = content()
     del train["attributes"], train["annotations"][0]["attributes"]
@@ -176,6 +200,8 @@ BROKEN: list[tuple[Callable[[Content], Any], str]] = [
     (image(file_name="C:\\a.png"), "which leaves the folder images"),
     (image(file_name=""), "which is none"),
     (image(file_name="a\0.png"), "which is none"),
+    (image(file_name="a\x1b[2J.png"), "which is none"),
+    (image(file_name="a\nb.png"), "which is none"),
     (image(file_name=3), "which is none"),
     (image(width=10**9), r"1000000000 x 30 pixels; 1 to 65,535 a side"),
     (image(width=0), "0 x 30 pixels"),

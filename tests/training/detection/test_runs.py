@@ -15,10 +15,19 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from edgekit.errors import CheckpointError, UsageError
-from edgekit.models.minivlm.network import VlmFacts, create_vlm, fresh_vlm, read_facts, save_vlm
+from edgekit.models.minivlm.network import (
+    MiniVlm,
+    VlmFacts,
+    create_vlm,
+    fitted,
+    fresh_vlm,
+    read_facts,
+    save_vlm,
+)
 from edgekit.models.minivlm.specs import get_vlm
+from edgekit.training.data import scenes
 from edgekit.training.data.scenes import COLOURS, SHAPES
-from edgekit.training.detection import drawn, runs
+from edgekit.training.detection import runs
 from edgekit.training.detection.loading import DetectionBatch, training_batches
 from edgekit.training.detection.recipe import DetectRecipe
 from edgekit.training.detection.runs import train_detector
@@ -34,7 +43,7 @@ FACTS = VlmFacts("minivlm-tiny", (), (), SHAPES, tuple(COLOURS))
 
 @pytest.fixture(autouse=True)
 def few_to_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawn, "HELD_OUT", 4)
+    monkeypatch.setattr(scenes, "HELD_OUT", 4)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(drawn, "HELD_OUT", 4)
+        patched.setattr(scenes, "HELD_OUT", 4)
         outcome = train_detector(RECIPE, out)
     assert (outcome.steps, outcome.interrupted) == (STEPS, False)
     return out
@@ -61,8 +70,10 @@ def test_a_run_is_a_folder_with_all_of_it(whole: Path) -> None:
         "recipe.toml", "best.safetensors", "last.safetensors", "state.safetensors",
         "metrics.jsonl", "events",
     }  # fmt: skip
-    assert read_facts(whole / "best.safetensors") == FACTS
+    facts = read_facts(whole / "best.safetensors")
+    assert facts == replace(FACTS, tasks=("detect",)) and facts.detects and not facts.speaks
     created = create_vlm("minivlm-tiny", str(whole / "best.safetensors"))
+    assert created.weights.note == ""
     assert (created.spec.tee.classes, created.spec.tee.attributes) == (5, 6)
     found = lines(whole)
     assert [line["epoch"] for line in found] == [1, 2]
@@ -87,7 +98,7 @@ def test_stopped_and_resumed_gives_the_same_bits(
     with pytest.raises(Killed):
         train_detector(RECIPE, tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(drawn, "HELD_OUT", 4)
+    monkeypatch.setattr(scenes, "HELD_OUT", 4)
     torch.manual_seed(step)
     assert train_detector(RECIPE, tmp_path, resume=True).steps == STEPS
     assert kept(tmp_path) == kept(whole)
@@ -151,6 +162,40 @@ def test_a_run_begins_with_the_weights_of_another(whole: Path) -> None:
     for key, value in start.module.tee.state_dict().items():
         assert torch.equal(value, theirs[f"tee.{key}"]), key
     assert start.notes == () and len(start.sha256) == 64
+
+
+def speaking(folder: Path, objects: tuple[str, ...] = ()) -> tuple[Path, MiniVlm]:
+    """A run of the transformer: 7 words, two answers, pairs of images."""
+    facts = VlmFacts("minivlm-tiny", ("vqa", "nlvr2"), ("yes", "no"), objects, min_score=0.3)
+    folder.mkdir()
+    module = fresh_vlm(fitted(get_vlm("minivlm-tiny"), facts, 7), facts, 5)
+    save_vlm(module, facts, folder / "best.safetensors")
+    (folder / "vocab.txt").write_text("\n".join("abcdefg"))
+    return folder, module
+
+
+@pytest.mark.parametrize("objects", [(), SHAPES])
+def test_a_transformer_is_kept_with_all_that_it_says(
+    tmp_path: Path, objects: tuple[str, ...]
+) -> None:
+    weights, before = speaking(tmp_path / "speaks", objects)
+    said: list[str] = []
+    recipe = replace(RECIPE, weights=str(weights), epochs=1)
+    train_detector(recipe, tmp_path / "run", progress=said.append)
+    created = create_vlm("minivlm-tiny", str(tmp_path / "run/best.safetensors"))
+    assert created.facts == VlmFacts(
+        "minivlm-tiny", ("detect", "vqa", "nlvr2"), ("yes", "no"), SHAPES, tuple(COLOURS), 0.3
+    )
+    after = created.module.fusion.state_dict()
+    for key, value in before.fusion.state_dict().items():
+        assert torch.equal(value, after[key]), key
+    trained, before_ = created.module.tee.trunk.state_dict(), before.tee.trunk.state_dict()
+    assert not all(torch.equal(trained[key], before_[key]) for key in before_)
+    assert (tmp_path / "run/vocab.txt").read_bytes() == (weights / "vocab.txt").read_bytes()
+    assert any("its transformer is kept" in line for line in said)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs, "training_batches", lambda *_, **__: iter(()))
+        assert train_detector(recipe, tmp_path / "run", resume=True).steps == 3
 
 
 def test_other_names_need_other_layers(whole: Path) -> None:

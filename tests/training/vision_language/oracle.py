@@ -8,9 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.models.minivlm.specs import get_vlm
-from edgekit.training.data.scenes import COLOURS, SHAPES, SIDE, SIZES, Scene, Thing, scene
+from edgekit.training.data.scenes import (
+    COLOURS,
+    HELD_OUT_FROM,
+    SHAPES,
+    SIDE,
+    SIZES,
+    Scene,
+    Thing,
+    scene,
+)
 from edgekit.training.vision_language import talk
-from edgekit.training.vision_language.drawn import HELD_OUT_FROM, Seen, told_of
+from edgekit.training.vision_language.drawn import Seen, told_of
 from edgekit.training.vision_language.source import Floats, VlmSplits
 from edgekit.training.vision_language.tsv import write_tsv
 
@@ -50,7 +59,8 @@ def splits(train: int, held_out: int) -> VlmSplits:
 
 def folder(path: Path, train: int, held_out: int) -> tuple[str, str]:
     """Scenes as a folder of files: what --data and --vocab are then."""
-    write_tsv(path, splits(train, held_out))
+    made = splits(train, held_out)
+    write_tsv(path, made.train, made.held_out)
     words = path / "vocab.txt"
     words.write_text("".join(f"{word}\n" for word in talk.vocabulary()))
     return f"tsv:{path}", str(words)

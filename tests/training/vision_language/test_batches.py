@@ -57,6 +57,21 @@ def test_several_processes_take_what_one_takes() -> None:
         assert places == [place for _, place in whole.drawn["c"]]
 
 
+@pytest.mark.parametrize(("batch", "world"), [(20, 5), (20, 4), (18, 3), (20, 2), (14, 7)])
+def test_a_smaller_task_has_as_many_items_a_step_whatever_the_processes(
+    batch: int, world: int
+) -> None:
+    def of(rank: int, world: int) -> list[VlmBatch]:
+        plan = Plan(100, batch, 3, rank, world)
+        return list(training_batches(TASKS, plan, first=0, last=7))
+
+    ranks = [of(rank, world) for rank in range(world)]
+    for whole, *parts in zip(of(0, 1), *ranks, strict=True):
+        counts = [len(part.drawn["c"]) for part in parts]
+        assert [each for part in parts for each in part.drawn["c"]] == whole.drawn["c"]
+        assert max(counts) - min(counts) <= 1 <= min(len(part.drawn["b"]) for part in parts)
+
+
 @pytest.mark.parametrize("count", [1, 5, 10, 20])
 def test_a_part_of_a_batch(count: int) -> None:
     (batch,) = steps(0, 1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgekit.errors import InputError, UsageError
-from edgekit.training.vision_language.tsv import open_tsv, write_tsv
+from edgekit.training.vision_language.source import Floats, Told
+from edgekit.training.vision_language.texts import stack_regions
+from edgekit.training.vision_language.tsv import TsvImages, open_tsv, write_tsv
 from tests.training.vision_language.oracle import SPEC, splits
 
 VISUAL = 7
@@ -29,7 +32,7 @@ def folder(path: Path, features: str = GOOD, line: str = "", val: str = "") -> P
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     written = splits(6, 3)
-    write_tsv(tmp_path, written)
+    write_tsv(tmp_path, written.train, written.held_out)
     read = open_tsv(tmp_path, SPEC.tee.visual)
     for mine, theirs in ((written.train, read.train), (written.held_out, read.held_out)):
         assert [q.question for q in mine.asked] == [q.question for q in theirs.asked]
@@ -59,6 +62,48 @@ def test_regions_are_read_where_they_lie(tmp_path: Path) -> None:
     assert len(images) == 51 and np.array_equal(images.regions(37), ROWS)
 
 
+@dataclass(frozen=True)
+class Bare:
+    """Images of which nothing is said: as many as there are regions of."""
+
+    found: tuple[Floats, ...]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def name(self, index: int) -> str:
+        return f"{index}.png"
+
+    def regions(self, index: int) -> Floats:
+        return self.found[index]
+
+    def tags(self, index: int) -> tuple[str, ...]:
+        return ("a;b", "c")[: len(self.found[index])]
+
+    def fingerprint(self) -> str:
+        return ""
+
+
+def test_an_image_without_regions_is_written_read_and_masked_out(tmp_path: Path) -> None:
+    write_tsv(tmp_path, Told(Bare((ROWS, ROWS[:0]))))
+    assert [path.name for path in tmp_path.iterdir()] == ["features.tsv"]
+    images = TsvImages(tmp_path / "features.tsv", VISUAL)
+    assert images.regions(1).shape == (0, VISUAL)
+    assert (images.tags(0), images.tags(1)) == (("a,b", "c"), ())
+    for which, seen in (((0, 1), [[1.0] * 3, [0.0] * 3]), ((1,), [[0.0]])):
+        part = stack_regions(images, which, 50, hidden=False)
+        assert part["regions"].tolist() == seen and not part["visual"][-1].any()
+
+
+def test_other_regions_have_another_fingerprint(tmp_path: Path) -> None:
+    def fingerprint(rows: Floats) -> str:
+        write_tsv(tmp_path, Told(Bare((ROWS, rows))))
+        return TsvImages(tmp_path / "features.tsv", VISUAL).fingerprint()
+
+    first = fingerprint(ROWS)
+    assert first == fingerprint(ROWS) != fingerprint(ROWS + 1) != fingerprint(ROWS[:2])
+
+
 NAN = base64.b64encode(np.full(VISUAL, np.nan, "<f4").tobytes()).decode()
 
 
@@ -66,10 +111,10 @@ NAN = base64.b64encode(np.full(VISUAL, np.nan, "<f4").tobytes()).decode()
     ("features", "says"),
     [
         ("one\t3", "features.tsv:1 has 2 columns"),
-        ("one\tthree\tAAAA", "'three' regions; 1 to 1000"),
-        ("one\t0\t", "'0' regions"),
+        ("one\tthree\tAAAA", "'three' regions; 0 to 1000"),
+        ("one\t0\tAAAA", "0 regions of 7 numbers are 0 characters of base64, not 4"),
         ("one\t1001\tAAAA", "'1001' regions"),
-        ("one\t99999999999999\tAAAA", "regions; 1 to 1000"),
+        ("one\t99999999999999\tAAAA", "regions; 0 to 1000"),
         ("one\t-1\tAAAA", "'-1' regions"),
         ("one\t1\tAAAA", "1 regions of 7 numbers are 40 characters of base64, not 4"),
         (f"{GOOD}\n{GOOD}", "features.tsv:2: image 'one' is there twice"),

@@ -26,11 +26,11 @@ from edgekit.models.minivlm.network import (
     save_vlm,
 )
 from edgekit.runtimes.vision_language.text import Vocabulary
-from edgekit.training.data.scenes import COLOURS, SHAPES, scene
+from edgekit.training.data.scenes import COLOURS, HELD_OUT, HELD_OUT_FROM, SHAPES, scene
 from edgekit.training.engine import Outcome
 from edgekit.training.recipe import Recipe
 from edgekit.training.vision_language import batches, runs, talk
-from edgekit.training.vision_language.drawn import HELD_OUT, HELD_OUT_FROM, open_scenes
+from edgekit.training.vision_language.drawn import open_scenes
 from edgekit.training.vision_language.features import detector
 from edgekit.training.vision_language.recipe import DEFAULTS, STAGES, VlmRecipe
 from edgekit.training.vision_language.runs import train_vlm
@@ -128,14 +128,22 @@ def test_a_run_that_is_killed_and_resumed_gives_the_same_bits(
         assert kept(out) == kept(tmp_path / "whole")
 
 
-def test_a_run_is_not_resumed_with_other_data(data: Data, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["regions", "texts"])
+def test_a_run_is_not_resumed_with_other_data(other: str, tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    data = folder(place, SCENES, 6)
     train_vlm(recipe(data), tmp_path / "run")
-    other = folder(tmp_path / "other", SCENES + 1, 6)
-    for name in ("features.tsv", "train.jsonl", "val.jsonl"):
-        (tmp_path / "other" / name).rename(tmp_path / name)
-    moved = replace(recipe(data), data=f"tsv:{tmp_path}", vocab=other[1])
-    with pytest.raises(EdgekitError, match="told|data"):
-        train_vlm(moved, tmp_path / "run", resume=True)
+    if other == "regions":
+        lines = (place / "features.tsv").read_text().splitlines(keepends=True)
+        columns = [line.split("\t") for line in lines]
+        bare = next(row for row in columns if row[1] == columns[0][1] and row[2] != columns[0][2])
+        lines[0] = "\t".join([*columns[0][:2], bare[2], *columns[0][3:]])
+        (place / "features.tsv").write_text("".join(lines))
+    else:
+        texts = (place / "train.jsonl").read_text()
+        (place / "train.jsonl").write_text(texts.replace("circle", "square"))
+    with pytest.raises(UsageError, match="was trained on other images, told "):
+        train_vlm(recipe(data), tmp_path / "run", resume=True)
 
 
 # ---- what it begins with -----------------------------------------------------------------------
@@ -170,6 +178,94 @@ def test_a_transformer_of_other_words_is_not_taken(data: Data, tmp_path: Path) -
     assert any("64 tokens" in line and "begins as drawn" in line for line in said)
     facts = read_facts(tmp_path / "run" / "best.safetensors")
     assert facts.objects == SHAPES and facts.attributes == tuple(COLOURS)
+
+
+def detector_file(path: Path, facts: VlmFacts | None = None) -> str:
+    facts = facts or VlmFacts("minivlm-tiny", ("detect",), (), SHAPES, tuple(COLOURS))
+    save_vlm(fresh_vlm(fitted(SPEC, facts), facts, 3), facts, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("weights", ["random", "speaks", "bert"])
+def test_a_detector_of_another_file(weights: str, data: Data, tmp_path: Path) -> None:
+    """Beside a transformer of edgekit's, of others, or of nobody's."""
+    before = fresh_vlm(fitted(SPEC, VlmFacts(), len(talk.vocabulary())), VlmFacts(), 9).fusion
+    if weights == "speaks":
+        train_vlm(recipe(data), tmp_path / "speaks")
+        before = create_vlm("minivlm-tiny", str(tmp_path / "speaks/best.safetensors")).module.fusion
+    if weights == "bert":
+        state = {key: each.clone() for key, each in before.state_dict().items()}
+        save_file(state, tmp_path / "bert")
+    given = weights if weights == "random" else str(tmp_path / weights)
+    look_with = detector_file(tmp_path / "detector.safetensors")
+    chosen = recipe(data, weights=given, detector=look_with)
+    start = begin(
+        find(chosen.model, given, look_with),
+        VlmFacts("minivlm-tiny", ("detect",), (), SHAPES, tuple(COLOURS)),
+        len(talk.vocabulary()),
+        0,
+    )
+    taken = start.module.fusion.state_dict()["bert.encoder.layer.3.output.dense.weight"]
+    theirs = before.state_dict()["bert.encoder.layer.3.output.dense.weight"]
+    assert torch.equal(taken, theirs) == (weights != "random")
+    train_vlm(chosen, tmp_path / "run")
+    created = create_vlm("minivlm-tiny", str(tmp_path / "run/best.safetensors"))
+    assert created.facts.tasks == ("detect", "vqa") and created.weights.note == ""
+    assert (created.facts.objects, created.facts.attributes) == (SHAPES, tuple(COLOURS))
+    file = load_file(look_with)
+    for key, value in created.module.tee.state_dict().items():
+        assert torch.equal(value, file[f"tee.{key}"]), key
+
+
+def test_a_detector_that_nobody_trained_is_said_or_refused(data: Data, tmp_path: Path) -> None:
+    train_vlm(recipe(data), tmp_path / "run")
+    created = create_vlm("minivlm-tiny", str(tmp_path / "run/best.safetensors"))
+    assert "its detector was never trained" in created.weights.note
+    with pytest.raises(UsageError, match="--detector .* its detector was never trained"):
+        train_vlm(recipe(data, detector=str(tmp_path / "run")), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("of_file", "tasks", "said", "kept"),
+    [
+        (0.0, ("detect",), -1.0, 0.2),  # the stage's, of a row that is scaled down
+        (0.4, ("detect", "vqa"), -1.0, 0.4),
+        (0.0, ("detect", "vqa"), -1.0, 0.0),  # all regions were seen
+        (0.4, ("detect", "vqa"), 0.1, 0.1),
+    ],
+)
+def test_scenes_regions_are_chosen_as_before(
+    of_file: float, tasks: tuple[str, ...], said: float, kept: float, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    answers = ("yes",) if "vqa" in tasks else ()
+    facts = VlmFacts("minivlm-tiny", tasks, answers, SHAPES, (), of_file)
+    weights = detector_file(tmp_path / "d.safetensors", facts)
+    asked: list[float] = []
+
+    def looks(_tee: object, _spec: object, _names: object, least: float, _say: object) -> object:
+        asked.append(least)
+        return look
+
+    monkeypatch.setattr(runs, "detector", looks)
+    chosen = VlmRecipe(
+        "minivlm-tiny", "scenes:16", stage="vqa", epochs=1, batch_size=16, evaluated=10,
+        weights=weights, min_score=said,
+    )  # fmt: skip
+    train_vlm(chosen, tmp_path / "run")
+    assert asked == [kept]
+    assert read_facts(tmp_path / "run/best.safetensors").min_score == kept
+    assert f"min_score = {kept}" in (tmp_path / "run/recipe.toml").read_text()
+    train_vlm(chosen, tmp_path / "run", resume=True)
+
+
+def test_regions_of_files_are_as_the_weights_say(data: Data, tmp_path: Path) -> None:
+    train_vlm(recipe(data), tmp_path / "a")
+    assert read_facts(tmp_path / "a/best.safetensors").min_score == 0.0
+    facts = VlmFacts("minivlm-tiny", ("detect", "vqa"), ("yes",), SHAPES, (), 0.4)
+    weights = detector_file(tmp_path / "d.safetensors", facts)
+    train_vlm(recipe(data, weights=weights), tmp_path / "b")
+    assert read_facts(tmp_path / "b/best.safetensors").min_score == pytest.approx(0.4)
 
 
 def test_a_text_bert_is_a_start(tmp_path: Path) -> None:
@@ -234,6 +330,9 @@ def test_scenes_are_looked_at_by_a_detector() -> None:
         ({"vocab": ""}, "name a vocab.txt of BERT with --vocab"),
         ({"dropout": 2.0}, "dropout is 2.0"),
         ({"attention": "both"}, "unknown attention"),
+        ({"min_score": 0.2}, "--min-score 0.2 is of scenes"),
+        ({"data": "scenes", "min_score": 2.0}, "min_score is 2.0"),
+        ({"detector": "none.safetensors"}, "--detector none.safetensors: no such file or run"),
         ({"mixup": 0.3}, "mixup is of edgekit train"),
         ({"image_size": 64}, "image_size is 64, and minivlm-tiny sees 128"),
         ({"batch_size": 5000}, "a batch of 5000"),
@@ -320,6 +419,10 @@ def test_the_detector_is_a_stage_of_its_own(
     [
         (["micronet-m0", "--data", "digits", "--stage", "vqa"], "--stage is of vision-language"),
         (["micronet-m0", "--data", "digits", "--samples", "3"], "--samples means nothing to"),
+        (
+            ["minivlm-tiny", "--data", "scenes", "--stage", "detect", "--detector", "a"],
+            "--detector means nothing to",
+        ),
         (["minivlm-tiny", "--data", "scenes"], "is trained in stages: --stage detect"),
         (["minivlm-tiny", "--stage", "vqa"], "a run needs --data"),
         (["minivlm-tiny", "--stage", "vqe", "--data", "scenes"], "unknown stage 'vqe'"),
