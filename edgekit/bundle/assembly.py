@@ -185,14 +185,14 @@ def open_assembly(path: str | os.PathLike[str]) -> Assembled:
         raise BundleError(f"{ASSEMBLY} is larger than {MAX_MANIFEST_BYTES} bytes")
     assembly = assembly_from_json(data)
     for name, facts in sorted(assembly.files.items()):
-        _check_file(where / name, facts)
+        _check_file(where, name, facts)
     parts: dict[str, Bundle] = {}
     try:
         for name, facts in assembly.parts.items():
             if (where / name).is_symlink():
                 raise BundleError(f"{name} is a link: a bundle holds its own parts")
-            _check_file(where / name / MANIFEST, facts)
-            parts[name] = open_bundle(where / name)
+            _check_file(where, f"{name}/{MANIFEST}", facts)
+            parts[name] = _open_part(where, name)
     except BaseException:
         for part in parts.values():
             part.close()
@@ -200,12 +200,23 @@ def open_assembly(path: str | os.PathLike[str]) -> Assembled:
     return Assembled(where, assembly, parts)
 
 
-def _check_file(path: Path, facts: FileFacts) -> None:
-    with open_plain(path) as stream:
+def _open_part(where: Path, name: str) -> Bundle:
+    try:
+        return open_bundle(where / name)
+    except BundleError as error:
+        raise BundleError(f"{name}: {error}") from None
+
+
+def _check_file(where: Path, name: str, facts: FileFacts) -> None:
+    """``name`` may lead into a part."""
+    again = "copy or export the bundle again"
+    if not os.path.lexists(where / name):
+        raise BundleError(f"{name} is listed in {ASSEMBLY} but is not there: {again}")
+    with open_plain(where / name) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size != facts.bytes:
-            raise BundleError(f"{path.name} has {size} bytes, {ASSEMBLY} says {facts.bytes}")
-        verify(path.name, stream, facts.sha256)
+            raise BundleError(f"{name} has {size} bytes, {ASSEMBLY} says {facts.bytes}: {again}")
+        verify(name, stream, facts.sha256)
 
 
 @contextmanager

@@ -35,10 +35,8 @@ def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
                 f"--{name} is for bundles of one graph: each folder in {arguments.bundle!r} is one"
             )
     from edgekit.profiling.stages import profile_stages
-    from edgekit.profiling.stages_file import check_free, save_stages
+    from edgekit.profiling.stages_file import save_stages
 
-    if arguments.save:
-        check_free(arguments.save)
     result = profile_stages(
         arguments.bundle,
         runtimes=[name for group in arguments.runtime or () for name in group],
@@ -58,7 +56,7 @@ def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
 
 def _print(result: StagesResult, console: Console) -> None:
     console.print(
-        f"{result.model}: {count_text(result.params)} params, {count_text(result.macs)} MACs for "
+        f"{result.model}: {count_text(result.params)} params, {result.macs / 1e9:.2f} G MACs for "
         f"an image and a short question; {result.image}"
     )
     console.print(f"{result.machine.cpu}, {result.machine.system}")
@@ -71,6 +69,8 @@ def _print(result: StagesResult, console: Console) -> None:
         look = result.median_ms("look", runtime, threads)
         ordered = sorted(rows, key=lambda run: run.stage in _WHOLE)
         console.table(_HEADERS, [_row(run, look) for run in ordered])
+        for reason in dict.fromkeys(reason for run in rows for reason in run.reasons[:1]):
+            console.note(f"- {reason}")
         if result.tokens.get(runtime):
             console.print(f"caption: {result.tokens[runtime]} tokens; step: one of them")
 
@@ -93,6 +93,6 @@ def _judge(result: StagesResult, arguments: argparse.Namespace) -> None:
     if shaky and not arguments.allow_noisy:
         first = shaky[0]
         raise MeasurementError(
-            f"{first.stage} with {first.runtime} is {first.verdict}: measure again on an idle "
+            f"{first.stage} with {first.runtime} is {first.reasons[0]}; measure again on an idle "
             "machine, or accept it with --allow-noisy"
         )

@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 
     given = _files(arguments.results)
     outputs = _outputs(arguments, given)
+    given = _without_stages(given, console)
     results = {name: read_result(name) for name in _once(given, console)}
     unlike = _unlike(results, force=arguments.force)
     for line in unlike:
@@ -121,6 +122,25 @@ def _files(names: Sequence[Path]) -> list[Path]:
             raise InputError(f"{str(name)!r} has no *.json: give results of edgekit profile --save")
         found += inside
     return found
+
+
+def _without_stages(names: Sequence[Path], console: Console) -> list[Path]:
+    """Without results of vision-language bundles, which are of another kind.
+
+    Raises:
+        InputError: nothing else is given.
+    """
+    from edgekit.profiling.stages_file import SUFFIX
+
+    kept = [name for name in names if not name.name.endswith(SUFFIX)]
+    if not kept:
+        raise InputError(f"{names[0].name} is a result by stage: there is no page of it yet")
+    for name in names:
+        if name not in kept:
+            console.warn(
+                f"{name.name} is a result by stage and is left out: there is no page of it"
+            )
+    return kept
 
 
 def _once(names: Sequence[Path], console: Console) -> list[Path]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgekit.errors import UnknownNameError
+from edgekit.errors import UnknownNameError, UsageError
+from edgekit.models.minivlm.specs import VLMS
 from edgekit.models.rows import dcd, efficientnet, micronet, mobilenet, resnet
 from edgekit.models.variant import Published, Variant, Weights
 
@@ -34,16 +35,22 @@ def get_variant(model_id: str) -> Variant:
 
     Raises:
         UnknownNameError: no such row; names the close ones.
+        UsageError: a vision-language model, which is no such row.
     """
     return _row(model_id, VARIANTS)
 
 
 def _row(model_id: str, rows: Mapping[str, Variant]) -> Variant:
+    if model_id in VLMS:
+        raise UsageError(
+            f"{model_id} is a vision-language model of several graphs: edgekit models, train and "
+            "export take it; count and the others take a part of its bundle"
+        )
     try:
         return rows[model_id]
     except KeyError:
         hint = "`edgekit models` lists all."
-        raise UnknownNameError("model", model_id, rows, hint) from None
+        raise UnknownNameError("model", model_id, [*rows, *VLMS], hint) from None
 
 
 def get_teacher(model_id: str) -> Variant:

@@ -11,6 +11,7 @@ makes them, and ``ask`` and ``caption`` include ``look``.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +23,13 @@ import numpy as np
 from edgekit.bundle import schema
 from edgekit.bundle.assembly import open_assembly
 from edgekit.errors import UsageError
-from edgekit.profiling.clock import Clock
+from edgekit.profiling.clock import Clock, cpu_share, read_usage
 from edgekit.profiling.environment import choose_cpus, read_machine, read_state
 from edgekit.profiling.job import Job, run_job
 from edgekit.profiling.latency import no_collection
-from edgekit.profiling.result import Machine, State
+from edgekit.profiling.result import Machine, Process, State, WarmUp
 from edgekit.profiling.statistics import summarise
-from edgekit.profiling.verdict import SPREAD, WIDTH
+from edgekit.profiling.verdict import Evidence, judge
 from edgekit.runtimes import is_available, require_runtime
 from edgekit.runtimes.model import artifact_of
 from edgekit.runtimes.preprocess import load_image
@@ -66,7 +67,8 @@ class StageRun:
         samples_ms: by process.
         p10_ms: of all samples, as are ``p50_ms`` and ``p90_ms``.
         spread: between the processes' medians, see ``statistics``; None of one process.
-        verdict: ``stable``, or ``noisy`` by the profiler's limits of spread and interval.
+        verdict: by the rules of ``verdict.py``; what disturbed a process disturbed all its stages.
+        reasons: why it is not ``stable``.
     """
 
     stage: str
@@ -78,6 +80,7 @@ class StageRun:
     p90_ms: float
     spread: float | None
     verdict: str
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class StagesResult:
     before: State
     after: State
     runs: tuple[StageRun, ...]
+    kind: str = "edgekit-stages"
 
     def median_ms(self, stage: str, runtime: str, threads: int = 1) -> float:
         """Of one row."""
@@ -162,11 +166,14 @@ def profile_stages(
             progress(f"{job.runtime}, threads {job.threads}: process {number + 1} of {processes}")
             done = schema.decode(Document, run(replace(job, epoch_ns=time.perf_counter_ns())))
             found.setdefault((job.runtime, job.threads), []).append(done)
-    runs = [row for key, documents in found.items() for row in _rows(*key, documents)]
+    after = read_state()
+    runs = [
+        row for key, documents in found.items() for row in _rows(*key, documents, before, after)
+    ]
     tokens = {runtime: documents[0].tokens for (runtime, _), documents in found.items()}
     return StagesResult(
         model.id, model.params, model.macs, weights.random, next(iter(found.values()))[0].image,
-        tokens, read_machine(), before, read_state(), tuple(runs),
+        tokens, read_machine(), before, after, tuple(runs),
     )  # fmt: skip
 
 
@@ -177,19 +184,29 @@ def _runtimes(part: Any, wanted: Sequence[str]) -> list[str]:
     return [name for name in names if is_available(name)] or [artifact_of(part, None).runtime]
 
 
-def _rows(runtime: str, threads: int, documents: Sequence[Document]) -> list[StageRun]:
+def _rows(
+    runtime: str, threads: int, documents: Sequence[Document], before: State, after: State
+) -> list[StageRun]:
     rows = []
     for stage in documents[0].samples_ms:
         samples = tuple(document.samples_ms[stage] for document in documents)
-        summary = summarise([[round(ms * 1e6) for ms in each] for each in samples])
-        low, high = summary.p50_interval_ms
-        wide = high - low > WIDTH * summary.p50_ms
-        apart = summary.spread is not None and summary.spread > SPREAD
+        whole = tuple(tuple(round(ms * 1e6) for ms in each) for each in samples)
+        summary = summarise(whole)
+        processes = tuple(
+            replace(document.process, samples_ns=each)
+            for document, each in zip(documents, whole, strict=True)
+        )
+        judged = judge(
+            Evidence(
+                processes, summary.p50_ms, summary.p50_interval_ms, summary.spread, before, after,
+                os.cpu_count() or 1,
+            )
+        )  # fmt: skip
         p10 = float(np.quantile(np.concatenate(samples), 0.1))
         rows.append(
             StageRun(
                 stage, runtime, threads, samples, p10, summary.p50_ms, summary.p90_ms,
-                summary.spread, "noisy" if wide or apart else "stable",
+                summary.spread, judged.verdict, judged.reasons,
             )
         )  # fmt: skip
     return rows
@@ -200,30 +217,48 @@ def _rows(runtime: str, threads: int, documents: Sequence[Document]) -> list[Sta
 
 @dataclass(frozen=True)
 class Document:
-    """What the child says: milliseconds by stage, tokens of its caption, what it looked at."""
+    """What the child says.
+
+    Attributes:
+        samples_ms: by stage.
+        tokens: of its caption.
+        image: what it looked at, in words.
+        process: how undisturbed it was while it measured; its samples are whole rounds.
+    """
 
     samples_ms: Mapping[str, tuple[float, ...]]
     tokens: int
     image: str
+    process: Process
 
 
 def work(job: Job, clock: Clock) -> dict[str, Any]:
     """Rounds, as `profile_stages` puts them together."""
     with load_vlm(job.bundle, job.runtime, job.threads) as model, no_collection():
         image, words = _image(job.image)
-        tokens = 0
+        tokens, warmed = 0, clock.now_ns()
         for _ in range(max(job.warm_runs, 1)):
             _, tokens = _round(model, image, clock)
         samples: Samples = {}
-        end = clock.now_ns() + int(job.seconds * 1e9)
-        rounds = 0
-        while rounds < _LEAST_ROUNDS or clock.now_ns() < end:
+        before, started = read_usage(), clock.now_ns()
+        end = started + int(job.seconds * 1e9)
+        rounds: list[int] = []
+        while len(rounds) < _LEAST_ROUNDS or clock.now_ns() < end:
+            begun = clock.now_ns()
             found, _ = _round(model, image, clock)
-            rounds += 1
+            rounds.append(clock.now_ns() - begun)
             for stage, times in found.items():
                 samples.setdefault(stage, []).extend(times)
+        after = read_usage()
+    process = Process(
+        start_ms=(started - job.epoch_ns) / 1e6,
+        warm_up=WarmUp(max(job.warm_runs, 1), (started - warmed) / 1e9, True),
+        samples_ns=tuple(rounds),
+        cpu_share=cpu_share(before, after, sum(rounds)),
+        preempted=max(after.preempted - before.preempted, 0),
+    )
     kept = {stage: tuple(times) for stage, times in samples.items()}
-    encoded: dict[str, Any] = schema.encode(Document(kept, tokens, words))
+    encoded: dict[str, Any] = schema.encode(Document(kept, tokens, words, process))
     return encoded
 
 

@@ -1,39 +1,32 @@
-"""A result by stage as a JSON file of its own."""
+"""A result by stage as a JSON file of its own: ``<model>-stages-<time>.stages.json``."""
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekit.bundle import schema
-from edgekit.errors import BundleError, OutputExistsError
-from edgekit.profiling.stages import StagesResult
+from edgekit.errors import BundleError
 
-NAME = "stages.json"
+if TYPE_CHECKING:
+    from edgekit.profiling.stages import StagesResult
 
-
-def check_free(folder: Path) -> None:
-    """Refuse early what `save_stages` would refuse after the measurement.
-
-    Raises:
-        OutputExistsError: a result is there.
-    """
-    if (folder / NAME).exists():
-        raise OutputExistsError(f"{folder / NAME} exists: give another --save folder")
+SUFFIX = ".stages.json"
 
 
 def save_stages(result: StagesResult, folder: Path) -> Path:
-    """Write ``stages.json`` into ``folder``, which is made; never over another.
+    """Write ``result`` into ``folder``, which is made; never over another file.
 
     Raises:
-        OutputExistsError, BundleError: something is there, or it cannot be written.
+        BundleError: it cannot be written.
     """
-    path = folder / NAME
+    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    path = folder / f"{result.model}-{stamp}{SUFFIX}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as stream:
             stream.write(schema.dumps(schema.encode(result)))
-    except FileExistsError:
-        raise OutputExistsError(f"{path} exists: give another --save folder") from None
     except OSError as error:
         raise BundleError(f"cannot write {path}: {error.strerror or error}") from error
     return path

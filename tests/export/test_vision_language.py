@@ -325,8 +325,11 @@ def test_profile_has_every_stage(
     rows = {run["stage"]: run for run in out["runs"]}
     parts = ("image", "detector", "proposals", "roi-align", "box-head", "regions")
     assert sum(rows[each]["p10_ms"] for each in parts) < rows["look"]["p90_ms"]
-    assert json.loads((tmp_path / "saved" / "stages.json").read_text())["model"] == MODEL
-    assert main([*line, "--save", str(tmp_path / "saved")]) != 0
+    assert all(run["verdict"] == "stable" or run["reasons"] for run in out["runs"])
+    (saved,) = (tmp_path / "saved").iterdir()
+    assert json.loads(saved.read_text())["model"] == MODEL
+    assert main(["report", str(saved), "-o", str(tmp_path / "report.html")]) != 0
+    assert "by stage" in capsys.readouterr().err
     assert main(["profile", str(exported.path), "--scope", "engine"]) == 2
 
 

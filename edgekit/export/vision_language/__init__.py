@@ -98,6 +98,7 @@ def export_vlm(
     _check_canvas(canvas or (spec.lengths.height, spec.lengths.width))
     order = make_order(model_id, target, out, skip, force, precision, progress)
     check_placing(order.out)
+    weights = _of_run(weights)
     progress(f"build {model_id}, weights {weights}")
     created = create_vlm(model_id, weights, seed=seed)
     words = vocabulary_of(created, weights, vocabulary)
@@ -117,6 +118,12 @@ def export_vlm(
         warnings = tuple(text for text in notes if text)
         first = bundle.parts[DETECTOR].manifest.artifacts[0]
         return VlmExport(order.out, bundle.assembly, warnings, first.runtime == "tensorrt")
+
+
+def _of_run(weights: str) -> str:
+    """The best weights of a training's folder; anything else as it is."""
+    best = Path(weights) / "best.safetensors"
+    return str(best) if best.is_file() else weights
 
 
 def _of_nothing(settings: VlmSettings) -> str:

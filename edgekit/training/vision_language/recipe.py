@@ -168,7 +168,8 @@ class VlmRecipe(Recipe):
     def _check_stages(self) -> None:
         for stage in self.stages:
             if stage not in STAGES:
-                raise UnknownNameError("stage", stage, STAGES)
+                hint = "detect trains the detector, and alone."
+                raise UnknownNameError("stage", stage, STAGES, hint)
         if len(set(self.tasks)) < len(self.tasks):
             raise UsageError(f"--stage {self.stage} has a stage twice")
         if len(self.stages) > 1 and "pretrain" in self.stages:
