@@ -7,6 +7,7 @@ import pytest
 
 from edgekit import optional
 from edgekit.cli import main
+from edgekit.models.minivlm.specs import VLMS
 from edgekit.models.zoo import VARIANTS
 from edgekit.targets import TARGETS
 
@@ -102,7 +103,7 @@ def test_models_explains_the_shift_of_names_and_what_is_guessed(capsys):
 
 def test_models_as_json_has_every_fact(capsys):
     rows = json.loads(out(capsys, "models", "--json"))
-    assert [row["id"] for row in rows] == list(VARIANTS)
+    assert [row["id"] for row in rows] == [*VARIANTS, *VLMS]
     m1 = rows[1]
     assert (m1["params"], m1["macs"], m1["madds"], m1["flops"]) == (
         1_777_587,
@@ -170,3 +171,16 @@ def test_models_of_some_ids_with_their_notes(capsys):
 def test_models_of_ids_that_do_not_go(capsys, words, says):
     assert main(["models", *words]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_vision_language_models_are_asked_for_apart(capsys):
+    (row,) = json.loads(out(capsys, "models", "minivlm", "--json"))
+    assert row["counts"]["tee"] == 7_504_205 and row["task"] == "vision-language"
+    shown = " ".join(out(capsys, "models", "--family", "minivlm").split())
+    assert "119.8" in shown and "53.2 M against OSCAR-base" in shown
+    assert main(["models", "minivlm", "micronet-m0"]) == 2
+    assert "ask for it apart" in capsys.readouterr().err
+    assert main(["export", "minivlm-tin", "--target", "x86"]) == 2
+    assert "did you mean minivlm-tiny" in capsys.readouterr().err
+    assert main(["count", "minivlm"]) == 2
+    assert "vision-language model" in capsys.readouterr().err
