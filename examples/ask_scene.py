@@ -24,12 +24,18 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("number", type=int, nargs="?", default=HELD_OUT_FROM)
     arguments = parser.parse_args()
+    try:
+        model = edgekit.load(arguments.bundle)
+    except edgekit.EdgekitError as error:
+        raise SystemExit(f"ask_scene: {error}") from None
     drawn = scene(arguments.number)
     file = Path("out") / "scene.png"
     file.parent.mkdir(exist_ok=True)
     draw_scene(drawn).save(file)
     print(f"{file}:", ", ".join(f"{t.size} {t.colour} {t.shape}" for t in drawn.things))
-    with edgekit.load(arguments.bundle) as model:
+    with model:
+        for warning in model.warnings:
+            print("warning:", warning)
         seen = model.look(file)
         print("regions:", ", ".join(seen.objects) or "none")
         print("caption:", model.caption(seen))

@@ -54,8 +54,9 @@ class LoadedVlm(VisionLanguage):
             Names(bundle.names(ANSWERS), bundle.names(OBJECTS)),
         )
         _check_agree(self, bundle)
-        is_random = bundle.assembly.weights.random
-        self.warnings: tuple[str, ...] = (RANDOM_WEIGHTS,) if is_random else ()
+        weights = bundle.assembly.weights
+        note = RANDOM_WEIGHTS if weights.random else weights.note
+        self.warnings: tuple[str, ...] = (note,) if note else ()
 
     def session(self, name: str) -> Session:
         """The runtime's session of one graph, opened when it is first needed."""
