@@ -154,6 +154,13 @@ def test_weights_need_their_vocabulary(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has 63 tokens and the network 64"):
         _export(weights, tmp_path / "out", vocabulary=other)
     assert list(tmp_path.iterdir()) == [other]
+    tokens = placeholder_vocabulary(64).tokens
+    created = random_vlm(get_vlm(MODEL), 3)
+    known = replace(created.facts, vocabulary=placeholder_vocabulary(64).fingerprint)
+    save_vlm(created.module, known, tmp_path / "known.safetensors")
+    other.write_text("".join(f"{t}\n" for t in reversed(tokens)))
+    with pytest.raises(UsageError, match="in another order"):
+        _export(tmp_path / "known.safetensors", tmp_path / "out", vocabulary=other)
 
 
 def test_weights_of_another_network(weights: Path, tmp_path: Path) -> None:

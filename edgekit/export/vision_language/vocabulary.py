@@ -29,6 +29,11 @@ def vocabulary_of(created: CreatedVlm, weights: str, given: str | Path | None) -
     path = Path(given) if given is not None else beside
     vocabulary = Vocabulary.read(path)
     check_vocabulary(spec, vocabulary.size, path.name)
+    if created.facts.vocabulary not in ("", vocabulary.fingerprint):
+        raise UsageError(
+            f"{path.name} has other tokens, or in another order, than the weights were trained "
+            "with: give the vocab.txt of their run (--vocab)"
+        )
     return vocabulary
 
 

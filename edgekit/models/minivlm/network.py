@@ -58,6 +58,7 @@ class VlmFacts:
         attributes: names of the attributes.
         min_score: of a region's best class, for the transformer to have seen it; 0 where nothing
             was left out.
+        vocabulary: sha256 of its tokens, one a line; "" where it is not known.
     """
 
     variant: str = ""
@@ -66,6 +67,7 @@ class VlmFacts:
     objects: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     min_score: float = 0.0
+    vocabulary: str = ""
 
     @property
     def detects(self) -> bool:
@@ -261,7 +263,7 @@ def read_facts(path: Path) -> VlmFacts:
 def _names(key: str, value: object) -> str | float | tuple[str, ...]:
     if key == "min_score" and isinstance(value, (int, float)) and 0 <= value <= 1:
         return float(value)
-    if key == "variant" and isinstance(value, str) and value.isprintable():
+    if key in ("variant", "vocabulary") and isinstance(value, str) and value.isprintable():
         return value
     if not isinstance(value, list) or len(value) > _MAX_NAMES:
         raise ValueError(f"{key} is no list of names")

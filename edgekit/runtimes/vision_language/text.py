@@ -7,6 +7,7 @@ caption    [CLS] words ...          tags [SEP]        types 0 and 1; tags have f
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ class Vocabulary:
     def size(self) -> int:
         """How many tokens there are."""
         return len(self.tokens)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the tokens in their order: two vocabularies of one size are rarely the same."""
+        return hashlib.sha256("\n".join(self.tokens).encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Tokens of ``text``, without special ones."""

@@ -84,7 +84,11 @@ def _beside_transformer(drawn: MiniVlm, facts: VlmFacts, theirs: VlmFacts, found
     whole = from_file(get_vlm(theirs.variant), found).module
     spoken = tuple(task for task in theirs.tasks if task not in facts.tasks)
     facts = replace(
-        facts, tasks=(*facts.tasks, *spoken), answers=theirs.answers, min_score=theirs.min_score
+        facts,
+        tasks=(*facts.tasks, *spoken),
+        answers=theirs.answers,
+        min_score=theirs.min_score,
+        vocabulary=theirs.vocabulary,
     )
     drawn.fusion, drawn.spec = whole.fusion, replace(drawn.spec, fusion=whole.spec.fusion)
     notes = _load(drawn, _of_detector(whole.state_dict(), theirs, facts), found.path.name)

@@ -73,7 +73,7 @@ def train_vlm(
     recipe = _with_min_score(recipe, found)
     data = open_told(recipe, found, said)
     vocabulary = _vocabulary(recipe, data, found)
-    facts = _facts(recipe, data, found)
+    facts = replace(_facts(recipe, data, found), vocabulary=vocabulary.fingerprint)
     start = begin(found, facts, vocabulary.size, recipe.seed)
     for note in start.notes:
         said(note)
