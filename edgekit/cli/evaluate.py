@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.cli.arguments import path, positive
 from edgekit.cli.console import Console
+from edgekit.cli.evaluate_vlm import evaluate_vlm_source
 from edgekit.cli.recipes import check_trainer
 from edgekit.errors import UsageError
 
@@ -19,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
     parser.add_argument("source", type=path, help="weights that edgekit saved, a run, or a bundle")
     parser.add_argument(
-        "--data", required=True, help="digits, or imagefolder:, shards:, hf: or hf-stream:FOLDER"
+        "--data",
+        required=True,
+        help="digits, or imagefolder:, shards:, hf: or hf-stream:FOLDER; of a vision-language "
+        "model scenes or tsv:FOLDER, of its detector scenes or coco:FOLDER",
     )
     parser.add_argument("--train-split", action="store_true", help="on what was trained on")
     bundle = parser.add_argument_group("a bundle")
@@ -41,6 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument(
         "--probe-epochs", type=positive, default=100, help="of the linear probe (default: 100)"
     )
+    vlm = parser.add_argument_group("a vision-language model")
+    vlm.add_argument(
+        "--evaluated", type=positive, default=2000, help="most questions, captions (default: 2000)"
+    )
+    vlm.add_argument(
+        "--candidates",
+        type=positive,
+        default=50,
+        help="most images that are searched, each with as many captions (default: 50)",
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
@@ -49,7 +63,11 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     # Late: torch takes seconds to import, and a wrong argument must not wait for it.
     from edgekit.training.evaluation import evaluate
     from edgekit.training.run_folder import weights_of
+    from edgekit.training.vision_language.accuracy import is_vlm
 
+    if is_vlm(arguments.source):
+        evaluate_vlm_source(arguments, console)
+        return
     arguments.source = weights_of(arguments.source)
     if arguments.knn or arguments.linear_probe:
         _features(arguments, console)

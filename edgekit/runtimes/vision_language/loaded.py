@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bundle.assembly import Assembled, open_assembly
-from edgekit.errors import BundleError
+from edgekit.errors import BundleError, InputError
 from edgekit.runtimes.model import RANDOM_WEIGHTS, artifact_of, open_artifact
 from edgekit.runtimes.session import Session
 from edgekit.runtimes.vision_language.model import (
@@ -21,11 +21,12 @@ from edgekit.runtimes.vision_language.model import (
     DETECTOR,
     STEP,
     Names,
+    Seen,
     Tables,
     VisionLanguage,
     fusion_name,
 )
-from edgekit.runtimes.vision_language.regions import BOX_NUMBERS, POOLED, map_sizes
+from edgekit.runtimes.vision_language.regions import BOX_NUMBERS, POOLED, Floats, map_sizes
 from edgekit.runtimes.vision_language.text import Vocabulary
 
 VOCABULARY, ANSWERS, OBJECTS = "vocab.txt", "answers.txt", "objects.txt"
@@ -38,12 +39,14 @@ class LoadedVlm(VisionLanguage):
     Attributes:
         bundle: what was opened.
         runtime: that every graph runs with.
+        visual: numbers that describe a region: a feature, and six of its box.
         warnings: what must be said beside any result, e.g. that the weights are random.
     """
 
     def __init__(self, bundle: Assembled, runtime: str | None, threads: int) -> None:
         self.bundle = bundle
         self.runtime = artifact_of(bundle.parts[DETECTOR], runtime).runtime
+        self.visual = _features(bundle) + BOX_NUMBERS
         self._sessions: dict[str, Session] = {}
         self._threads = threads
         super().__init__(
@@ -65,6 +68,32 @@ class LoadedVlm(VisionLanguage):
                 self.bundle.parts[name], self.runtime, self._threads
             )
         return self._sessions[name]
+
+    def told(self, regions: Floats, tags: Sequence[str] = ()) -> Seen:
+        """What another extractor found, to be given in the place of an image.
+
+        Args:
+            regions: (R, F + 6), the surest first: a feature, and the corners and the size of its
+                box as shares of the image's sides. Those that do not fit are left out.
+            tags: names of what is there, the surest first.
+
+        Returns:
+            ``Seen``, with shares of the image's sides for boxes, and no scores (NaN).
+
+        Raises:
+            InputError: of another width, or not finite.
+        """
+        rows = np.asarray(regions, np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.visual:
+            raise InputError(f"regions of shape {rows.shape}: (R, {self.visual}) is what fits")
+        if not np.isfinite(rows).all():
+            raise InputError("the regions have NaN or Inf")
+        rows = rows[: self.settings.regions]
+        visual = np.zeros((self.settings.regions, self.visual), np.float32)
+        visual[: len(rows)] = rows
+        corners = rows[:, -BOX_NUMBERS : -BOX_NUMBERS + 4]
+        unknown = np.full(len(rows), np.nan, np.float32)
+        return Seen(corners, unknown, ("",) * len(rows), visual, tuple(tags))
 
     def _run(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         session = self.session(name)
@@ -178,13 +207,17 @@ def _check_names(model: VisionLanguage, bundle: Assembled) -> None:
             raise BundleError(f"{file} has {len(names)} names, and {part} other outputs")
 
 
+def _features(bundle: Assembled) -> int:
+    """Numbers of a region's feature; 0 of a part that is none, which is refused later."""
+    outputs = {spec.name: spec.shape for spec in bundle.parts[BOX_HEAD].manifest.outputs}
+    return outputs.get("features", (0,))[-1]
+
+
 def _shapes(model: VisionLanguage, bundle: Assembled) -> dict[str, dict[str, tuple[int, ...]]]:
     """Tensors of each part whose shape the settings tell."""
     s = model.settings
     width = model._tables.words.shape[1]
-    outputs = {spec.name: spec.shape for spec in bundle.parts[BOX_HEAD].manifest.outputs}
-    features = outputs.get("features", (0,))[-1]
-    visual = (1, s.regions, features + BOX_NUMBERS)
+    visual = (1, s.regions, _features(bundle) + BOX_NUMBERS)
     inputs = {spec.name: spec.shape for spec in bundle.parts[BOX_HEAD].manifest.inputs}
     channels = inputs.get("pooled", (0,))[-1]
     cells = sum(rows * columns for rows, columns in map_sizes(s.height, s.width)[:POOLED])

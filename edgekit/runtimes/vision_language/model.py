@@ -16,6 +16,7 @@ compares the two. All between them is this file and ``regions.py``, for every ru
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -341,5 +342,6 @@ def _finite(outputs: Arrays, stage: str) -> Arrays:
 
 
 def _share(logit: float) -> float:
-    """The sigmoid, without overflow."""
-    return float(0.5 * (1 + np.tanh(0.5 * logit)))
+    """The sigmoid, without overflow; in float64, where far fewer are 1 and so equal."""
+    small = math.exp(-abs(float(logit)))
+    return (1.0 if logit >= 0 else small) / (1 + small)

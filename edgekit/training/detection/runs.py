@@ -151,6 +151,29 @@ def _evaluate(
     return evaluate
 
 
+def evaluate_detector(
+    network: MiniVlm, facts: VlmFacts, data: str, *, trained_on: bool = False
+) -> Mapping[str, float]:
+    """Figures of a trained detector, see `edgekit.training.detection.evaluation`.
+
+    Args:
+        network: with the detector.
+        facts: its names.
+        data: see `open_boxes`.
+        trained_on: of the images that were trained on, not of those held out.
+
+    Raises:
+        UsageError: the data have other classes or attributes.
+    """
+    splits = open_boxes(data)
+    source = splits.train if trained_on else splits.held_out
+    if (source.objects, source.attributes) != (facts.objects, facts.attributes):
+        raise UsageError(f"data {data!r} have other classes or attributes than the detector")
+    recipe = DetectRecipe(network.spec.id, data).settled()
+    sides = canvas(network.spec, recipe.image_size)
+    return _evaluate(recipe, source, sides, lambda _: None)(network.tee)
+
+
 def _save(start: Start) -> Callable[[nn.Module, Path], None]:
     """Writes all of a start, with the detector that it is given in the place of its own."""
     whole = MiniVlm(start.module.spec, start.facts.heads())

@@ -24,8 +24,9 @@ from edgekit.training.run_folder import VOCABULARY, check_folder, prepare, writt
 from edgekit.training.vision_language.batches import longest_of, training_batches
 from edgekit.training.vision_language.cider import Cider
 from edgekit.training.vision_language.drawn import open_scenes
-from edgekit.training.vision_language.evaluation import evaluate, usual_answers
+from edgekit.training.vision_language.evaluation import evaluate
 from edgekit.training.vision_language.features import detector
+from edgekit.training.vision_language.figures import usual_answers
 from edgekit.training.vision_language.objective import VlmObjective
 from edgekit.training.vision_language.recipe import VlmRecipe
 from edgekit.training.vision_language.source import Told, VlmSplits
@@ -70,9 +71,9 @@ def train_vlm(
     accelerator = make_accelerator(recipe)
     said = progress if accelerator.is_main_process else _nothing
     found = find(recipe.model, recipe.weights, recipe.detector)
-    recipe = _with_min_score(recipe, found)
+    recipe = with_min_score(recipe, found)
     data = open_told(recipe, found, said)
-    vocabulary = _vocabulary(recipe, data, found)
+    vocabulary = vocabulary_of(recipe, data, found)
     facts = replace(_facts(recipe, data, found), vocabulary=vocabulary.fingerprint)
     start = begin(found, facts, vocabulary.size, recipe.seed)
     for note in start.notes:
@@ -90,7 +91,7 @@ def train_vlm(
     return run_job(objective, start.module.fusion, job, accelerator)
 
 
-def _with_min_score(recipe: VlmRecipe, found: Found) -> VlmRecipe:
+def with_min_score(recipe: VlmRecipe, found: Found) -> VlmRecipe:
     """Scenes' regions are chosen as those that the weights were trained on."""
     if recipe.data.partition(":")[0] != "scenes" or recipe.min_score >= 0:
         return recipe
@@ -172,7 +173,7 @@ def _has(told: Told, task: str) -> bool:
     return bool(items.get(task, told.captioned))
 
 
-def _vocabulary(recipe: VlmRecipe, data: VlmSplits, found: Found) -> Vocabulary:
+def vocabulary_of(recipe: VlmRecipe, data: VlmSplits, found: Found) -> Vocabulary:
     """That of the command line, of the weights' own run, or of the data."""
     beside = found.path.parent / VOCABULARY if found.path is not None else None
     if recipe.vocab:

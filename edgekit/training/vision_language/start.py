@@ -154,6 +154,11 @@ def _start_answers(module: MiniVlm) -> None:
             nn.init.constant_(head.bias, prior_bias())
 
 
+def _differ(one: str, other: str) -> bool:
+    """Of two vocabularies' fingerprints; older files have none."""
+    return bool(one and other and one != other)
+
+
 @torch.no_grad()
 def _take(module: MiniVlm, whole: MiniVlm, ours: VlmFacts, theirs: VlmFacts) -> tuple[str, ...]:
     """Put what fits of a file's transformer into ``module``; says what does not.
@@ -161,6 +166,8 @@ def _take(module: MiniVlm, whole: MiniVlm, ours: VlmFacts, theirs: VlmFacts) -> 
     A transformer with other tokens says other things by them, and is not taken at all.
     """
     own, state = module.fusion.state_dict(), whole.fusion.state_dict()
+    if _differ(ours.vocabulary, theirs.vocabulary):
+        return ("the weights' transformer was trained with other tokens: it begins as drawn",)
     if own[_WORDS].shape != state[_WORDS].shape:
         return (
             f"the weights' transformer has {len(state[_WORDS])} tokens and the vocabulary "

@@ -15,7 +15,8 @@ from edgekit.models.minivlm.network import VlmFacts, fitted
 from edgekit.runtimes.vision_language.text import Vocabulary
 from edgekit.training.vision_language import talk
 from edgekit.training.vision_language.cider import Cider
-from edgekit.training.vision_language.evaluation import evaluate, usual_answers
+from edgekit.training.vision_language.evaluation import evaluate
+from edgekit.training.vision_language.figures import usual_answers
 from edgekit.training.vision_language.objective import VlmObjective
 from edgekit.training.vision_language.recipe import STAGES, VlmRecipe
 from edgekit.training.vision_language.tasks import TASKS, Given, Rewarded
