@@ -21,6 +21,7 @@ from edgekit.cli import main
 from edgekit.errors import CheckpointError, InputError, UnknownNameError, UsageError
 from edgekit.models.checkpoint import build_network, read_recorded, save_checkpoint
 from edgekit.models.zoo import get_variant
+from edgekit.optional import require
 from edgekit.training.data import open_data
 from edgekit.training.engine import Outcome
 from edgekit.training.evaluation import evaluate
@@ -41,6 +42,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "m0"
     assert main([*TRAIN, "--epochs", "3", "--lr", "0.1", "--ema", "0.5", "-q", "-o", str(out)]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Some of the digits as image files: five steps of 64, and as few to evaluate on."""
+    root = tmp_path_factory.mktemp("few")
+    digits = require("sklearn.datasets", "the digits").load_digits()
+    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        if number < 400:
+            folder = root / ("train" if number < 340 else "val") / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = (image * 15).astype(np.uint8)
+            Image.fromarray(pixels).convert("RGB").save(folder / f"{number}.png")
+    return f"imagefolder:{root}"
 
 
 def test_a_run_is_a_folder_with_all_of_it(trained: Path) -> None:
@@ -206,22 +221,23 @@ def in_two_processes(*line: str, module: str = "edgekit") -> subprocess.Complete
     return done
 
 
-def test_two_processes_are_one_run(trained: Path, tmp_path: Path) -> None:
+def test_two_processes_are_one_run(trained: Path, few: str, tmp_path: Path) -> None:
     """Each takes half of a batch, and the embeddings in the queue are those of both."""
     run = tmp_path / "run"
     line = [
         "distill", "micronet-m0", "--teacher", str(trained / "best.safetensors"),
-        "--data", "digits", "--imgsz", "32", "--epochs", "1", "--queue", "512", "-o", str(run),
+        "--data", few, "--imgsz", "32", "--epochs", "1", "--batch-size", "64", "--queue", "128",
+        "--workers", "0", "-o", str(run),
     ]  # fmt: skip
     done = in_two_processes(*line)
     assert "on cpu" in done.stderr and "2 processes" in done.stderr
     assert done.stdout.count("1-NN of the last epoch") == 1, "one of them speaks"
     assert read_recorded(run / "best.safetensors").variant == "micronet-m0"
     state = load_file(run / "state.safetensors")
-    # Five steps of 256 keys of both in a queue of 512; those of one alone would end at 128.
-    assert int(state["objective.queues.0.position"]) == 5 * 256 % 512
+    # Five steps of 64 keys of both in a queue of 128; those of one alone would end at 32.
+    assert int(state["objective.queues.0.position"]) == 5 * 64 % 128
     queue = state["objective.queues.0.embeddings"]
-    assert not torch.equal(queue[:128], queue[128:256])
+    assert not torch.equal(queue[:32], queue[32:64])
 
 
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
@@ -243,16 +259,18 @@ class Killed(BaseException):
     """In the place of a SIGKILL, which no code sees."""
 
 
-def recipe_of(teacher: Path | None) -> DistillRecipe:
+def recipe_of(teacher: Path | None, data: str = "digits") -> DistillRecipe:
     return DistillRecipe(
-        "micronet-m0", "digits", 32, epochs=2, queue=512, save_minutes=0.0,
+        "micronet-m0", data, 32, epochs=2, batch_size=64, queue=128, save_minutes=0.0, workers=0,
         teacher=str(teacher or ""), method="seed" if teacher else "moco-v2",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["seed", "moco-v2"])
-def test_distillation_resumes_to_the_same_bits(method: str, trained: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(trained / "best.safetensors" if method == "seed" else None)
+def test_distillation_resumes_to_the_same_bits(
+    method: str, trained: Path, few: str, tmp_path: Path
+) -> None:
+    recipe = recipe_of(trained / "best.safetensors" if method == "seed" else None, few)
     said: list[str] = []
     outcome = distill(recipe, tmp_path / "whole", progress=said.append)
     assert set(outcome.figures) == {"1-NN", "20-NN"}
@@ -272,19 +290,20 @@ def test_distillation_resumes_to_the_same_bits(method: str, trained: Path, tmp_p
 
 
 def test_a_student_is_evaluated_by_its_features_and_exported_as_an_embedding(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, few: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, bundle = str(tmp_path / "run"), str(tmp_path / "b")
     line = [
         "distill", "micronet-m0", "--teacher", str(trained / "best.safetensors"),
-        "--data", "digits", "--imgsz", "32", "--epochs", "1", "--queue", "512", "-q", "-o", run,
+        "--data", few, "--imgsz", "32", "--epochs", "1", "--batch-size", "64", "--queue", "128",
+        "-q", "-o", run,
     ]  # fmt: skip
     assert main(line) == 0
     capsys.readouterr()
-    assert main(["evaluate", run, "--data", "digits", "-q"]) == 2
+    assert main(["evaluate", run, "--data", few, "-q"]) == 2
     assert "tells no classes apart: use --knn or --linear-probe" in capsys.readouterr().err
     probe = ["--knn", "--linear-probe", "--probe-epochs", "1"]
-    assert main(["evaluate", run, "--data", "digits", *probe, "-q", "--json"]) == 0
+    assert main(["evaluate", run, "--data", few, *probe, "-q", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["figures"]
     assert [(row["features"], row["how"]) for row in found] == [
         ("body", "1-NN"), ("body", "20-NN"), ("embedding", "1-NN"), ("embedding", "20-NN"),
@@ -329,10 +348,10 @@ def test_a_teacher_of_another_width_than_asked_for(trained: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_does_not_go_on_with_another_teacher(trained: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_another_teacher(trained: Path, few: str, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher.safetensors"
     teacher.write_bytes((trained / "best.safetensors").read_bytes())
-    recipe = replace(recipe_of(teacher), epochs=1)
+    recipe = replace(recipe_of(teacher, few), epochs=1)
     distill(recipe, tmp_path / "run")
     distill(recipe, tmp_path / "run", resume=True)
     create = fresh(get_variant("micronet-m0"), 10, 32, 5)
@@ -341,16 +360,16 @@ def test_a_run_does_not_go_on_with_another_teacher(trained: Path, tmp_path: Path
         distill(recipe, tmp_path / "run", resume=True)
 
 
-def test_patches_are_learnt_from_and_resume(trained: Path, tmp_path: Path) -> None:
+def test_patches_are_learnt_from_and_resume(trained: Path, few: str, tmp_path: Path) -> None:
     recipe = replace(
-        recipe_of(trained / "best.safetensors"), epochs=1, patches=2, patch_size=8,
-        augment="moco-v2", workers=0,
+        recipe_of(trained / "best.safetensors", few), epochs=1, patches=2, patch_size=8,
+        augment="moco-v2",
     )  # fmt: skip
     said: list[str] = []
     distill(recipe, tmp_path / "whole", progress=said.append)
     assert "teacher: micronet-m0's features before its head, 640 numbers" in said
     state = load_file(tmp_path / "whole" / "state.safetensors")
-    assert [int(state[f"objective.queues.{n}.position"]) for n in range(2)] == [5 * 256 % 512] * 2
+    assert [int(state[f"objective.queues.{n}.position"]) for n in range(2)] == [5 * 64 % 128] * 2
     alone = distill(replace(recipe, patches=0), tmp_path / "alone")
     assert alone.steps == 5
     weights = [(tmp_path / run / "last.safetensors").read_bytes() for run in ("whole", "alone")]
