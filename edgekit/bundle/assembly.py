@@ -93,7 +93,8 @@ class Agreement:
         reference: what it was compared with.
         images: tried.
         regions: share of the reference's regions that it found at the same place, to a thousandth
-            of the image's longer side, in the worst image.
+            of the image's longer side.
+        steady: share of them that no rounding error moves: they must be found.
         features: largest relative error of the features of the same region.
         captions: that were the same, token by token, of ``images``; None without that task.
         answers: first answers that were the same; None without that task.
@@ -102,6 +103,7 @@ class Agreement:
     reference: str
     images: int
     regions: float
+    steady: float
     features: float
     captions: int | None
     answers: int | None

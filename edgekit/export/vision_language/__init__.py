@@ -102,7 +102,8 @@ def export_vlm(
     progress(f"build {model_id}, weights {weights}")
     created = create_vlm(model_id, weights, seed=seed)
     words = vocabulary_of(created, weights, vocabulary)
-    whole = Whole(created, words, settings_of(created, canvas, min_score))
+    tolerance = PARITY_TOLERANCE[order.precision]
+    whole = Whole(created, words, settings_of(created, canvas, min_score), tolerance)
     with assembling(order.out, force=force) as folder:
         for name, module in whole.graphs.items():
             progress(f"-- {name}")
@@ -168,7 +169,6 @@ def _write_whole(folder: Path, whole: Whole, order: Order) -> None:
     draft = _assembly(whole, order)
     finish_assembly(folder, draft, files)
     agreement: dict[str, Agreement] = {}
-    tolerance = 2 * PARITY_TOLERANCE[order.precision]  # a region goes through two graphs
     for runtime in runtimes:
         with open_assembly(folder) as bundle:
             if artifact_of(bundle.parts[DETECTOR], runtime).parity is None:
@@ -176,8 +176,9 @@ def _write_whole(folder: Path, whole: Whole, order: Order) -> None:
             order.progress(f"{runtime}: compare the whole with torch")
             with LoadedVlm(bundle, runtime, 1) as model:
                 agreement[runtime] = compare(
-                    runtime, model, whole.images, whole.seen, whole.told, tolerance=tolerance
-                )
+                    runtime, model, whole.images, whole.seen, whole.steady, whole.told,
+                    tolerance=2 * whole.tolerance,  # a region goes through two graphs
+                )  # fmt: skip
     files["README.md"] = card(whole, agreement).encode()
     finish_assembly(folder, replace(draft, agreement=agreement), files)
 

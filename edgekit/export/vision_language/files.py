@@ -100,15 +100,17 @@ def _agreement_lines(agreement: Mapping[str, Agreement]) -> list[str]:
     if not agreement:
         return ["No runtime of this target runs on the exporting machine: compare on the board."]
     shown = [
-        f"| {runtime} | {a.regions:.0%} | {a.features:.2g} | "
+        f"| {runtime} | {a.regions:.1%} | {a.steady:.1%} | {a.features:.2g} | "
         + " | ".join("-" if n is None else f"{n} of {a.images}" for n in (a.captions, a.answers))
         + " |"
         for runtime, a in agreement.items()
     ]
     return [
-        "The whole against torch, on drawn images:",
+        "The whole against torch, on drawn images. Some regions stay where they are whatever the",
+        "rounding; they must be the same, and the others may be.",
         "",
-        "| runtime | same regions, worst image | features, relative | captions | answers |",
-        "|-|-:|-:|-:|-:|",
+        "| runtime | same regions | that no rounding moves | features, relative | captions | "
+        "answers |",
+        "|-|-:|-:|-:|-:|-:|",
         *shown,
     ]

@@ -39,7 +39,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     train_vlm(recipe, path / "run")
     created = create_vlm("minivlm-tiny", str(path / "run" / "best.safetensors"))
     vocabulary = Vocabulary.read(path / "run" / "vocab.txt")
-    model = Whole(created, vocabulary, settings_of(created)).model
+    model = Whole(created, vocabulary, settings_of(created), 1e-4).model
     fusion = created.module.fusion
     special = Special.of(vocabulary, SPEC.lengths.caption)
     objective = VlmObjective(fusion, recipe.tasks, special, recipe)
@@ -97,7 +97,7 @@ def test_regions(tmp_path: Path) -> None:
     save_vlm(module, facts, tmp_path / "tee.safetensors")
     created = create_vlm("minivlm-tiny", str(tmp_path / "tee.safetensors"))
     letters = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(59)))
-    model = Whole(created, Vocabulary(letters), settings_of(created)).model
+    model = Whole(created, Vocabulary(letters), settings_of(created), 1e-4).model
     look = detector(created.module.tee, created.spec, SHAPES, 0.0, lambda _: None)
     for number, mine in enumerate(look([scene(n) for n in range(3)])):
         theirs = model.look(draw_scene(scene(number)))
