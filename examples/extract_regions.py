@@ -13,8 +13,10 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-from edgekit.errors import EdgekitError, UsageError
-from edgekit.models.minivlm.network import read_facts
+import numpy as np
+
+from edgekit.errors import EdgekitError, InputError, UsageError
+from edgekit.models.minivlm.network import canvas_of, read_facts
 from edgekit.models.minivlm.specs import get_vlm
 from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
 from edgekit.runtimes.preprocess import fit_into, load_image
@@ -40,6 +42,7 @@ class Folder:
         for name in self.names:
             if not name.isprintable():
                 raise UsageError(f"{name!r} in {folder} is not printable: give it another name")
+        self.unreadable = 0
         self.look = lru_cache(1)(self._look)
 
     def __len__(self) -> int:
@@ -47,9 +50,15 @@ class Folder:
         return len(self.names)
 
     def _look(self, index: int) -> Seen:
-        lengths = get_vlm(self.detector.facts.variant).lengths
-        image = load_image(self.folder / self.names[index])
-        pixels, size = fit_into(image, (lengths.height, lengths.width), IMAGENET_MEAN, IMAGENET_STD)
+        facts = self.detector.facts
+        canvas = canvas_of(get_vlm(facts.variant), facts)
+        try:
+            image = load_image(self.folder / self.names[index])
+        except InputError as error:
+            print(f"without regions: {error}", file=sys.stderr)
+            self.unreadable += 1
+            return Seen(np.zeros((0, self.detector.tee.spec.visual), np.float32), ())
+        pixels, size = fit_into(image, canvas, IMAGENET_MEAN, IMAGENET_STD)
         objects = self.detector.facts.objects
         return see(self.detector.tee, pixels, [size], objects, self.min_score)[0]
 
@@ -83,6 +92,8 @@ def main() -> int:
     try:
         detector = _detector(weights_of(arguments.weights))
         given = arguments.min_score
+        if given is not None and not 0 <= given <= 1:
+            raise UsageError(f"--min-score {given:g}: 0 to 1 are possible")
         images = Folder(
             arguments.images, detector, detector.facts.min_score if given is None else given
         )
@@ -92,6 +103,10 @@ def main() -> int:
         return 2
     print(f"{len(images)} images, regions of {detector.tee.spec.visual} numbers: "
           f"{arguments.out / FEATURES}")  # fmt: skip
+    if images.unreadable:
+        print(f"{images.unreadable} of them could not be read and have no regions")
+    if given is not None:
+        print(f"train on them with --min-score {given:g}, which the bundle is then told")
     return 0
 
 

@@ -162,8 +162,9 @@ def parse_labels(name: str, data: bytes) -> tuple[str, ...]:
 def _open_folder(folder: Path) -> Bundle:
     if (folder / ASSEMBLY).is_file():
         raise BundleError(
-            f"{str(folder)!r} is a bundle of several graphs: edgekit run, profile and edgekit.load "
-            "take it whole; each folder in it is a bundle by itself"
+            f"{str(folder)!r} is a bundle of several graphs: edgekit run, profile, evaluate take "
+            "it whole, in Python edgekit.load and edgekit.profiling.stages.profile_stages; each "
+            "folder in it is a bundle by itself"
         )
     if not os.path.lexists(folder / MANIFEST):
         raise BundleError(f"{str(folder)!r} is not an edgekit bundle: it has no {MANIFEST}")

@@ -44,7 +44,8 @@ def _row(model_id: str, rows: Mapping[str, Variant]) -> Variant:
     if model_id in VLMS:
         raise UsageError(
             f"{model_id} is a vision-language model of several graphs: edgekit models, train and "
-            "export take it; count and the others take a part of its bundle"
+            "export take it (in Python edgekit.export.vision_language.export_vlm); count and the "
+            "others take a part of its bundle"
         )
     try:
         return rows[model_id]

@@ -104,6 +104,11 @@ class Recipe:
             if getattr(self, name) not in known:
                 raise UnknownNameError(name.replace("_", "-"), getattr(self, name), known)
         check_ranges(self, {name: _RANGES[name] for name in _RANGES if name in names})
+        if self.warmup_epochs > self.epochs:
+            raise UsageError(
+                f"warmup_epochs is {self.warmup_epochs:g} and epochs {self.epochs}: the rate would "
+                "never be reached"
+            )
 
     def refuse(self, names: Iterable[str]) -> None:
         """Refuse fields of `Recipe` that have another value than they have where nothing is said.
@@ -161,7 +166,8 @@ class DistillRecipe(Recipe):
             recipe = replace(recipe, lr=_SEED_LR * recipe.batch_size / _SEED_BATCH)
         if recipe.warmup_epochs == -1:
             long = recipe.batch_size > _SEED_BATCH
-            epochs, lr = (_SEED_WARMUP, min(_SEED_LR, recipe.lr)) if long else (0.0, 0.0)
+            most = min(_SEED_WARMUP, recipe.epochs)
+            epochs, lr = (most, min(_SEED_LR, recipe.lr)) if long else (0.0, 0.0)
             recipe = replace(recipe, warmup_epochs=epochs, warmup_lr=recipe.warmup_lr or lr)
         recipe.check()
         return recipe
@@ -235,6 +241,11 @@ _RANGES = {
     "teacher_temperature": (1e-6, 100),
     "key_momentum": (0, 1),
 }
+
+
+def in_proportion(warmup: float, epochs: int, usual: int) -> float:
+    """A usual warm-up, for a run of fewer than the ``usual`` epochs; 0 for as many."""
+    return warmup * min(1.0, epochs / usual) if epochs else warmup
 
 
 def check_ranges(recipe: Recipe, ranges: Mapping[str, tuple[float, float]]) -> None:

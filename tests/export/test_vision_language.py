@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from edgekit.export.vision_language import VlmExport, export_vlm, settings_of
 from edgekit.export.vision_language.agreement import compare, drawn_images, tell_all
 from edgekit.export.vision_language.vocabulary import placeholder_vocabulary
 from edgekit.export.vision_language.whole import Whole
-from edgekit.models.minivlm.network import random_vlm, save_vlm
+from edgekit.models.minivlm.network import VlmFacts, fitted, fresh_vlm, random_vlm, save_vlm
 from edgekit.models.minivlm.specs import get_vlm
 from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
 from edgekit.runtimes.vision_language.model import Seen
@@ -137,6 +138,21 @@ def test_what_graphs_are_proven_on_is_masked() -> None:
     )
 
 
+def test_an_untrained_detector_is_exported(tmp_path: Path) -> None:
+    """Its scores are so close that rounding moves its regions: which, is recorded."""
+    words = placeholder_vocabulary(70)
+    facts = VlmFacts(MODEL, ("match",), vocabulary=words.fingerprint)
+    save_vlm(
+        fresh_vlm(fitted(get_vlm(MODEL), facts, 70), facts, 1), facts, tmp_path / "w.safetensors"
+    )
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in words.tokens))
+    weights = str(tmp_path / "w.safetensors")
+    found = export_vlm(MODEL, "x86", weights=weights, skip=["openvino"], out=tmp_path / "b")
+    agreement = found.assembly.agreement["onnxruntime"]
+    assert agreement.steady < 0.5 and agreement.features < 1e-4
+    assert any("its detector was never trained" in warning for warning in found.warnings)
+
+
 # ---- weights and vocabularies ------------------------------------------------------------------
 
 
@@ -206,6 +222,27 @@ def _without_part(path: Path) -> None:
     (path / "assembly.json").write_text(json.dumps(document))
 
 
+def _without_vocabulary(path: Path) -> None:
+    document = json.loads((path / "assembly.json").read_text())
+    del document["files"]["vocab.txt"]
+    (path / "assembly.json").write_text(json.dumps(document))
+
+
+def _without_answers(path: Path) -> None:
+    """As if the weights of one that matches only were said to answer."""
+    part = path / "fusion-16"
+    manifest = json.loads((part / "manifest.json").read_text())
+    manifest["outputs"] = [each for each in manifest["outputs"] if each["name"] != "answers"]
+    data = json.dumps(manifest).encode()
+    (part / "manifest.json").write_bytes(data)
+    document = json.loads((path / "assembly.json").read_text())
+    document["parts"]["fusion-16"] = {
+        "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data),
+    }  # fmt: skip
+    del document["files"]["answers.txt"]
+    (path / "assembly.json").write_text(json.dumps(document))
+
+
 def _npy(array: NDArray[np.generic], path: Path) -> bytes:
     np.save(path.parent / "table.npy", array)
     return (path.parent / "table.npy").read_bytes()
@@ -237,6 +274,14 @@ MISFITS: dict[str, tuple[Callable[[Path], None], str]] = {
     "canvas": (lambda path: _settings(path, height=192), "detector has image"),
     "caption": (lambda path: _settings(path, caption=9), "step has cached_keys"),
     "heads": (lambda path: _settings(path, layers=8), "context has keys"),
+    "tasks": (_without_answers, "fusion-16 has answers not at all"),
+    "types": (
+        lambda path: _rewrite(
+            path, "type-embeddings.npy", _npy(np.zeros((1, 96), np.float32), path)
+        ),
+        "texts have two types",
+    ),
+    "no vocabulary": (_without_vocabulary, "lists no vocab.txt"),
     "no part": (_without_part, "lacks its part 'box-head'"),
     "no array": (lambda path: _rewrite(path, "word-embeddings.npy", b"x"), "no array of numbers"),
     "objects": (

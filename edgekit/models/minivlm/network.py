@@ -59,6 +59,8 @@ class VlmFacts:
         min_score: of a region's best class, for the transformer to have seen it; 0 where nothing
             was left out.
         vocabulary: sha256 of its tokens, one a line; "" where it is not known.
+        canvas: height and width that images were fitted into, in pixels; none for the row's.
+        image_norm: see `edgekit.models.minivlm.specs.FusionSpec`.
     """
 
     variant: str = ""
@@ -68,6 +70,8 @@ class VlmFacts:
     attributes: tuple[str, ...] = ()
     min_score: float = 0.0
     vocabulary: str = ""
+    canvas: tuple[int, ...] = ()
+    image_norm: bool = True
 
     @property
     def detects(self) -> bool:
@@ -111,14 +115,22 @@ class CreatedVlm:
 
 def fitted(spec: MiniVlmSpec, facts: VlmFacts, vocabulary: int | None = None) -> MiniVlmSpec:
     """``spec`` with as many classes, attributes and tokens as there are names for."""
-    tee, fusion = spec.tee, spec.fusion
+    tee, fusion, lengths = spec.tee, replace(spec.fusion, image_norm=facts.image_norm), spec.lengths
+    if facts.canvas:
+        lengths = replace(lengths, height=facts.canvas[0], width=facts.canvas[1])
     if facts.objects:
         tee = replace(tee, classes=len(facts.objects) + 1)
     if facts.attributes:
         tee = replace(tee, attributes=len(facts.attributes))
     if vocabulary is not None:
         fusion = replace(fusion, vocabulary=vocabulary)
-    return replace(spec, tee=tee, fusion=fusion)
+    return replace(spec, tee=tee, fusion=fusion, lengths=lengths)
+
+
+def canvas_of(spec: MiniVlmSpec, facts: VlmFacts) -> tuple[int, int]:
+    """Height and width that images are fitted into."""
+    lengths = fitted(spec, facts).lengths
+    return lengths.height, lengths.width
 
 
 def fresh_vlm(spec: MiniVlmSpec, facts: VlmFacts, seed: int) -> MiniVlm:
@@ -260,11 +272,17 @@ def read_facts(path: Path) -> VlmFacts:
         raise CheckpointError(f"{path.name} says of itself what cannot be: {error}.") from error
 
 
-def _names(key: str, value: object) -> str | float | tuple[str, ...]:
+def _names(key: str, value: object) -> str | float | tuple[str, ...] | tuple[int, ...]:
     if key == "min_score" and isinstance(value, (int, float)) and 0 <= value <= 1:
         return float(value)
     if key in ("variant", "vocabulary") and isinstance(value, str) and value.isprintable():
         return value
+    if key == "image_norm" and isinstance(value, bool):
+        return value
+    if key == "canvas" and isinstance(value, list) and len(value) in (0, 2):
+        if not all(type(side) is int and 64 <= side <= 4096 and not side % 64 for side in value):
+            raise ValueError("canvas has sides that are none")
+        return tuple(value)
     if not isinstance(value, list) or len(value) > _MAX_NAMES:
         raise ValueError(f"{key} is no list of names")
     if not all(isinstance(name, str) and name.isprintable() for name in value):
@@ -310,6 +328,16 @@ def load_fusion(module: Fusion, path: Path) -> tuple[str, ...]:
     if differs:
         notes += (f"{path.name} has {_DECODER} of its own: the word embeddings are in its place",)
     return notes
+
+
+def has_image_norm(path: Path) -> bool:
+    """Whether a file of others normalises regions; so does one that knows no regions.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    state = _named_as_ours(read_checkpoint(path))
+    return "bert.img_embedding.weight" not in state or "bert.LayerNorm.weight" in state
 
 
 def _named_as_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

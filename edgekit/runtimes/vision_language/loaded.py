@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bundle.assembly import Assembled, open_assembly
-from edgekit.errors import BundleError, InputError
+from edgekit.errors import BundleError, InputError, UsageError
 from edgekit.runtimes.model import RANDOM_WEIGHTS, artifact_of, open_artifact
 from edgekit.runtimes.session import Session
 from edgekit.runtimes.vision_language.model import (
@@ -20,6 +20,7 @@ from edgekit.runtimes.vision_language.model import (
     CONTEXT,
     DETECTOR,
     STEP,
+    VQA,
     Names,
     Seen,
     Tables,
@@ -52,7 +53,7 @@ class LoadedVlm(VisionLanguage):
         super().__init__(
             {name: functools.partial(self._run, name) for name in bundle.parts},
             bundle.assembly.settings,
-            Vocabulary.read(bundle.file(VOCABULARY)),
+            _vocabulary(bundle),
             _tables(bundle),
             Names(bundle.names(ANSWERS), bundle.names(OBJECTS)),
         )
@@ -150,6 +151,15 @@ def _needed(bundle: Assembled) -> list[str]:
     return [DETECTOR, BOX_HEAD, *fusion, *caption]
 
 
+def _vocabulary(bundle: Assembled) -> Vocabulary:
+    if VOCABULARY not in bundle.assembly.files:
+        raise BundleError(f"{bundle.path.name} lists no {VOCABULARY}: its texts cannot be read")
+    try:
+        return Vocabulary.read(bundle.file(VOCABULARY))
+    except UsageError as error:
+        raise BundleError(str(error)) from None
+
+
 def _tables(bundle: Assembled) -> Tables:
     return Tables(*(_table(bundle, name) for name in (WORDS, POSITIONS, TYPES)))
 
@@ -174,8 +184,10 @@ def _check_agree(model: VisionLanguage, bundle: Assembled) -> None:
             f"{VOCABULARY} has {model.vocabulary.size} tokens and {WORDS} {rows} rows"
         )
     longest = max(*settings.lengths, settings.caption + settings.tags)
-    if places < longest or types < 2:
+    if places < longest:
         raise BundleError(f"{POSITIONS} has {places} rows, and texts have up to {longest} tokens")
+    if types < 2:
+        raise BundleError(f"{TYPES} has {types} rows, and texts have two types of tokens")
     if len({each.shape[1] for each in (tables.words, tables.positions, tables.types)}) != 1:
         raise BundleError("the embeddings have different widths")
     _check_names(model, bundle)
@@ -208,9 +220,16 @@ def _check_names(model: VisionLanguage, bundle: Assembled) -> None:
 
 
 def _features(bundle: Assembled) -> int:
-    """Numbers of a region's feature; 0 of a part that is none, which is refused later."""
-    outputs = {spec.name: spec.shape for spec in bundle.parts[BOX_HEAD].manifest.outputs}
-    return outputs.get("features", (0,))[-1]
+    """Numbers of a region's feature."""
+    return _last(bundle, BOX_HEAD, "features")
+
+
+def _last(bundle: Assembled, part: str, output: str) -> int:
+    """The last side of an output; 0 where there is none, which is refused later."""
+    if part not in bundle.parts:
+        return 0
+    outputs = {spec.name: spec.shape for spec in bundle.parts[part].manifest.outputs}
+    return outputs.get(output, (0,))[-1]
 
 
 def _shapes(model: VisionLanguage, bundle: Assembled) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -220,6 +239,11 @@ def _shapes(model: VisionLanguage, bundle: Assembled) -> dict[str, dict[str, tup
     visual = (1, s.regions, _features(bundle) + BOX_NUMBERS)
     inputs = {spec.name: spec.shape for spec in bundle.parts[BOX_HEAD].manifest.inputs}
     channels = inputs.get("pooled", (0,))[-1]
+    # As many as there are, but some: which task needs which outputs is said by no other check.
+    classes = max(2, _last(bundle, BOX_HEAD, "scores"))
+    first = fusion_name(s.lengths[0])
+    answers = {"answers": (1, max(1, _last(bundle, first, "answers")))} if VQA in s.tasks else {}
+    own = (s.layers * s.heads, 1, s.head_size)
     cells = sum(rows * columns for rows, columns in map_sizes(s.height, s.width)[:POOLED])
     anchors = len(model.anchors)
     cache = (s.layers * s.heads, s.caption + s.tags + s.regions, s.head_size)
@@ -231,17 +255,18 @@ def _shapes(model: VisionLanguage, bundle: Assembled) -> dict[str, dict[str, tup
         },
         BOX_HEAD: {
             "pooled": (s.proposals, s.pooled**2, channels), "deltas": (s.proposals, 4),
+            "features": (s.proposals, _features(bundle)), "scores": (s.proposals, classes),
         },
         **{
             fusion_name(n): {
                 "text": (1, n, width), "visual": visual, "seen": (1, n + s.regions),
-                "match": (1, 2),
+                "match": (1, 2), **answers,
             }
             for n in s.lengths
         },
         CONTEXT: {"tags": (1, s.tags, width), "visual": visual, "keys": context, "values": context},
         STEP: {
             "pair": (1, 2, width), "cached_keys": cache, "cached_values": cache,
-            "words": (1, model.vocabulary.size),
+            "words": (1, model.vocabulary.size), "keys": own, "values": own,
         },
     }  # fmt: skip

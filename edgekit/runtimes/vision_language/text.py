@@ -20,6 +20,7 @@ from edgekit.optional import require
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_BYTES = 16 << 20
 _UNSEEN = ("Cc", "Cs")  # Unicode categories: control, half a character
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 MAX_CHARACTERS = 10_000  # of a text: far above what fits, and a bound on the tokeniser's work
 
 
@@ -171,7 +172,12 @@ def _tokenizer(table: dict[str, int]) -> Any:
 
 
 def _is_printable(token: str) -> bool:
-    return token.isprintable() or not any(unicodedata.category(c) in _UNSEEN for c in token)
+    """No control character, and none that turns the direction of a terminal's line.
+
+    Others of category Cf are in BERT's multilingual vocabularies.
+    """
+    unseen = any(unicodedata.category(c) in _UNSEEN or c in _TURNING for c in token)
+    return token.isprintable() or not unseen
 
 
 def _is_text(text: str) -> bool:

@@ -94,8 +94,12 @@ class Plan:
     def __post_init__(self) -> None:
         if self.images < self.batch_size:
             raise UsageError(
-                f"a batch of {self.batch_size} of {self.images} images: use --batch-size "
-                f"{max(2, self.images // 2)} or less"
+                f"a batch of {self.batch_size}, and there are {self.images} to train on: "
+                + (
+                    f"use --batch-size {max(2, self.images // 2)} or less"
+                    if self.images >= 2
+                    else "a batch has two or more"
+                )
             )
         if self.batch_size % self.world or self.batch_size // self.world < 2:
             raise UsageError(

@@ -207,6 +207,8 @@ class _Reader:
         if not isinstance(name, str) or not name or not name.isprintable():
             raise self._wrong(f"{what} has the file_name {_shown(name)}, which is none")
         path = PurePosixPath(name.replace("\\", "/"))
+        if not path.parts or name.endswith(("/", "\\")):
+            raise self._wrong(f"{what} has the file_name {_shown(name)}, which is a folder")
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
             raise self._wrong(f"{what} is {_shown(name)}, which leaves the folder {IMAGES}")
         return name

@@ -251,11 +251,14 @@ def _good(items: Sequence[_Item]) -> list[tuple[NDArray[np.uint8], tuple[int, in
     ]
 
 
-def _filled(items: Sequence[_Item]) -> DetectionBatch:
-    """Good images in the place of bad ones: the size of a batch is part of the recipe."""
+def _filled(items: Sequence[_Item]) -> DetectionBatch | tuple[str, ...]:
+    """Good images in the place of bad ones: the size of a batch is part of the recipe.
+
+    Only the reasons where there are none: a worker's exception would bring its traceback along.
+    """
     good, corrupt = _good(items), tuple(item.why for item in items if item.why)
     if not good:
-        raise InputError(f"no image of a whole batch can be read, e.g. {corrupt[0]}")
+        return corrupt
     rows = (good * len(items))[: len(items)]
     return stacked(rows)._replace(corrupt=corrupt)
 
@@ -271,7 +274,10 @@ def training_batches(
 ) -> Iterator[DetectionBatch]:
     """Batches of this process for the steps ``first`` to ``last``, which is not among them."""
     dataset = _Placed(source, views, plan.seed)
-    return planned(dataset, plan, _filled, first=first, last=last, workers=workers)
+    for batch in planned(dataset, plan, _filled, first=first, last=last, workers=workers):
+        if not isinstance(batch, DetectionBatch):
+            raise InputError(f"no image of a whole batch can be read, e.g. {batch[0]}")
+        yield batch
 
 
 def evaluation_batches(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from edgekit.models.minivlm.specs import STRIDES, MiniVlmSpec, get_vlm
 from edgekit.training.detection.matching import Sampling
-from edgekit.training.recipe import Recipe, check_ranges
+from edgekit.training.recipe import Recipe, check_ranges, in_proportion
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ class DetectRecipe(Recipe):
             batch_size=batch,
             optimizer=self.optimizer or usual.optimizer,
             lr=self.lr or usual.lr * batch / usual.batch_size,
-            warmup_epochs=usual.warmup_epochs if self.warmup_epochs == -1 else self.warmup_epochs,
+            warmup_epochs=in_proportion(usual.warmup_epochs, self.epochs, usual.epochs)
+            if self.warmup_epochs == -1
+            else self.warmup_epochs,
             smallest=self.smallest or usual.scales[0],
             largest=self.largest or usual.scales[1],
         )

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from edgekit.errors import UnknownNameError, UsageError
-from edgekit.models.minivlm.network import MiniVlm, VlmFacts, save_vlm
+from edgekit.models.minivlm.network import MiniVlm, VlmFacts, canvas_of, save_vlm
 from edgekit.models.minivlm.specs import get_vlm
 from edgekit.models.minivlm.tee import Tee
 from edgekit.training.data.loading import Plan, worker_count
@@ -82,14 +82,16 @@ def train_detector(
     check_folder(out, resume=resume, force=force)
     splits = open_boxes(recipe.data)
     accelerator = make_accelerator(recipe)
-    facts = VlmFacts(recipe.model, (), (), splits.train.objects, splits.train.attributes)
+    sides = canvas(get_vlm(recipe.model), recipe.image_size)
+    facts = VlmFacts(
+        recipe.model, (), (), splits.train.objects, splits.train.attributes, canvas=sides
+    )
     start = begin(get_vlm(recipe.model), facts, recipe.weights, recipe.seed)
     job = _job(recipe, out, splits, start, accelerator, progress)
     for note in (*splits.notes, *start.notes):
         job.progress(note)
     tee = start.module.tee
     _set_momentum(tee, recipe.usual().norm_momentum)
-    sides = canvas(start.module.spec, recipe.image_size)
     objective = Detect(tee, sides, recipe.usual().sampling, recipe.attribute_weight)
     return run_in_folder(objective, tee, job, accelerator, anew=force and not resume)
 
@@ -170,7 +172,7 @@ def evaluate_detector(
     if (source.objects, source.attributes) != (facts.objects, facts.attributes):
         raise UsageError(f"data {data!r} have other classes or attributes than the detector")
     recipe = DetectRecipe(network.spec.id, data).settled()
-    sides = canvas(network.spec, recipe.image_size)
+    sides = canvas_of(network.spec, facts)
     return _evaluate(recipe, source, sides, lambda _: None)(network.tee)
 
 

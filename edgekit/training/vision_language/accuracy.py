@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgekit.bundle.assembly import Assembled, is_assembly, open_assembly
 from edgekit.errors import InputError, UnknownNameError, UsageError
-from edgekit.models.minivlm.network import VlmFacts, read_facts
+from edgekit.models.minivlm.network import VlmFacts, canvas_of, read_facts
 from edgekit.models.minivlm.specs import Lengths
 from edgekit.runtimes import is_available
 from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
@@ -291,7 +291,8 @@ def _with(found: Found, min_score: float, progress: Progress) -> Look:
     if found.detector is None:
         return _blind
     own = found.detector
-    return detector(own.tee, found.spec, own.facts.objects, min_score, progress)
+    canvas = canvas_of(found.spec, own.facts)
+    return detector(own.tee, canvas, own.facts.objects, min_score, progress)
 
 
 def _blind(_scenes: object) -> list[Seen]:

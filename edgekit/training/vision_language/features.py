@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from edgekit.models.minivlm.specs import MiniVlmSpec
 from edgekit.models.minivlm.tee import Tee
 from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
 from edgekit.runtimes.preprocess import fit_into
@@ -24,7 +23,7 @@ _AT_ONCE = 32  # images
 
 def detector(
     tee: Tee,
-    spec: MiniVlmSpec,
+    canvas: tuple[int, int],
     objects: Sequence[str],
     min_score: float,
     progress: Callable[[str], None],
@@ -33,14 +32,12 @@ def detector(
 
     Args:
         tee: a trained detector; put into eval mode.
-        spec: its row.
+        canvas: height and width that images are fitted into.
         objects: names of its classes, without the background.
         min_score: of the best class, for a region to be kept.
         progress: told that it takes a while.
     """
     tee.eval()
-
-    canvas = (spec.lengths.height, spec.lengths.width)
 
     def look(scenes: Sequence[Scene]) -> list[Seen]:
         progress(f"looking at {len(scenes)} scenes")

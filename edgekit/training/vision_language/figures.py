@@ -72,7 +72,12 @@ def of_matches(scores: NDArray[np.floating], items: Sequence[Captioned]) -> Figu
         scores: (images, captions), higher where they belong together.
         items: the images; an equal caption of another one is right.
     """
-    right = np.array([[other.captions[0] in item.captions for other in items] for item in items])
+    right = np.array(
+        [
+            [other.image == item.image or other.captions[0] in item.captions for other in items]
+            for item in items
+        ]
+    )
     return {
         "image_to_text": _first_is_right(scores, right),
         "text_to_image": _first_is_right(scores.T, right.T),

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.models.minivlm.specs import get_vlm
-from edgekit.training.recipe import Recipe, check_ranges
+from edgekit.training.recipe import Recipe, check_ranges, in_proportion
 
 # Stage -> task of `tasks.py`, and what the weights are then said to be trained for.
 STAGES: Mapping[str, tuple[str, str]] = {
@@ -93,8 +93,9 @@ class VlmRecipe(Recipe):
         hide_regions: train without seeing: what can be known from the words alone.
         detector: a MiniVLM's file or run, whose detector looks at the images and stands in the
             weights; "" for that of ``weights``.
-        min_score: of a region's best class, for drawn scenes' regions to be kept; -1 for that of
-            the weights, or else the stage's. The weights tell an export.
+        min_score: of a region's best class, for it to be kept: how drawn scenes are looked at, and
+            how the regions of ``tsv:`` were chosen; -1 for that of the weights, or else the
+            stage's. The weights tell an export.
         evaluated: most held-out items of a task that are looked at after an epoch,
         candidates: likewise of images that are searched, with each of as many captions.
     """
@@ -152,6 +153,10 @@ class VlmRecipe(Recipe):
         lengths = get_vlm(self.model).lengths
         open_ = {name: value for name, value in self._defaults().items() if self._is_open(name)}
         open_.pop("min_score", None)
+        if "warmup_epochs" in open_:
+            open_["warmup_epochs"] = in_proportion(
+                open_["warmup_epochs"], self.epochs, self._defaults()["epochs"]
+            )
         recipe = replace(self, **open_, image_size=self.image_size or lengths.width)
         recipe.check()
         return recipe
@@ -189,12 +194,5 @@ class VlmRecipe(Recipe):
             raise UsageError(f"image_size is {self.image_size}, and {self.model} sees {width}")
 
     def _check_min_score(self) -> None:
-        if self._is_open("min_score"):
-            return
-        check_ranges(self, {"min_score": (0.0, 1.0)})
-        kind = self.data.partition(":")[0]
-        if kind == "tsv":
-            raise UsageError(
-                f"--min-score {self.min_score:g} is of scenes, which are looked at here: regions "
-                "of tsv data are trained on as they are"
-            )
+        if not self._is_open("min_score"):
+            check_ranges(self, {"min_score": (0.0, 1.0)})

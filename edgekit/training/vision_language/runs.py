@@ -6,7 +6,7 @@ The tokens are left in it, too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import nn
 
 from edgekit.errors import UnknownNameError, UsageError
 from edgekit.models.minivlm.fusion import Fusion
-from edgekit.models.minivlm.network import MiniVlm, VlmFacts, save_vlm
+from edgekit.models.minivlm.network import MiniVlm, VlmFacts, canvas_of, save_vlm
 from edgekit.runtimes.vision_language.text import Vocabulary
 from edgekit.training.data.loading import Plan
 from edgekit.training.engine import Job, Outcome, make_accelerator, run_job
@@ -28,7 +28,7 @@ from edgekit.training.vision_language.evaluation import evaluate
 from edgekit.training.vision_language.features import detector
 from edgekit.training.vision_language.figures import usual_answers
 from edgekit.training.vision_language.objective import VlmObjective
-from edgekit.training.vision_language.recipe import VlmRecipe
+from edgekit.training.vision_language.recipe import STAGES, VlmRecipe
 from edgekit.training.vision_language.source import Told, VlmSplits
 from edgekit.training.vision_language.start import Found, Start, begin, find
 from edgekit.training.vision_language.tasks import TASKS, Given, Rewarded, Task, name_of
@@ -76,7 +76,7 @@ def train_vlm(
     vocabulary = vocabulary_of(recipe, data, found)
     facts = replace(_facts(recipe, data, found), vocabulary=vocabulary.fingerprint)
     start = begin(found, facts, vocabulary.size, recipe.seed)
-    for note in start.notes:
+    for note in (*start.notes, *_lost(found, recipe)):
         said(note)
     made = _Made(recipe, data, vocabulary, facts, found, start)
     given = made.given(data.train)
@@ -149,7 +149,8 @@ def _scenes(place: str, found: Found, min_score: float, progress: Progress) -> V
             "or --detector"
         )
     own = found.detector
-    look = detector(own.tee, found.spec, own.facts.objects, min_score, progress)
+    canvas = canvas_of(found.spec, own.facts)
+    look = detector(own.tee, canvas, own.facts.objects, min_score, progress)
     return open_scenes(place, look)
 
 
@@ -194,17 +195,36 @@ def _facts(recipe: VlmRecipe, data: VlmSplits, found: Found) -> VlmFacts:
         answers = usual_answers(data.train, recipe.answers)
         if set(answers) <= set(found.facts.answers):
             answers = found.facts.answers  # of the file, so that its head fits
-    if found.detector is None:
-        return VlmFacts(recipe.model, recipe.trained_for, answers)
-    own, inherited = found.detector.facts, _inherited(found) or 0.0
-    return VlmFacts(
+    inherited = _inherited(found) or 0.0
+    facts = VlmFacts(
         recipe.model,
-        ("detect", *recipe.trained_for),
+        recipe.trained_for,
         answers,
-        own.objects,
-        own.attributes,
-        inherited if recipe.min_score < 0 else recipe.min_score,
+        min_score=inherited if recipe.min_score < 0 else recipe.min_score,
+        image_norm=found.image_norm,
     )
+    if found.detector is None:
+        return facts
+    own = found.detector.facts
+    return replace(
+        facts,
+        tasks=("detect", *facts.tasks),
+        objects=own.objects,
+        attributes=own.attributes,
+        canvas=own.canvas,
+    )
+
+
+def _lost(found: Found, recipe: VlmRecipe) -> Iterator[str]:
+    """What to say of tasks that the weights were trained for, and will not be any more."""
+    stages = {trained: stage for stage, (_, trained) in STAGES.items() if stage != "caption-cider"}
+    lost = [task for task in found.facts.tasks if task in stages and task not in recipe.trained_for]
+    if lost:
+        both = "+".join([*(stages[task] for task in lost), *recipe.stages])
+        yield (
+            f"the weights were trained for {', '.join(lost)}, too, and will not be after this run: "
+            f"--stage {both} trains for all"
+        )
 
 
 # ---- the run -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from edgekit.models.minivlm.network import (
     fitted,
     fresh_vlm,
     from_file,
+    has_image_norm,
     load_fusion,
     read_facts,
 )
@@ -58,6 +59,7 @@ class Found:
         whole: the network of a file of this row; None of a file of others.
         sha256: of the file.
         detector: to look with; None where none was trained.
+        image_norm: see `edgekit.models.minivlm.specs.FusionSpec`.
     """
 
     spec: MiniVlmSpec
@@ -66,6 +68,7 @@ class Found:
     whole: MiniVlm | None = None
     sha256: str = ""
     detector: Detector | None = None
+    image_norm: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,12 @@ def find(model: str, weights: str, detector: str = "") -> Found:
     located = _located(weights)
     facts = read_facts(located.path)
     if not facts.variant:
-        return Found(spec, located.path, sha256=located.sha256, detector=own)
+        normed = has_image_norm(located.path)
+        return Found(spec, located.path, sha256=located.sha256, detector=own, image_norm=normed)
     whole = from_file(spec, located).module
     if own is None and facts.detects:
         own = Detector(whole.tee, facts)
-    return Found(spec, located.path, facts, whole, located.sha256, own)
+    return Found(spec, located.path, facts, whole, located.sha256, own, facts.image_norm)
 
 
 def _located(weights: str) -> Located:

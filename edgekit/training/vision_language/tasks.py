@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekit.errors import UsageError
 from edgekit.training.seeding import IMAGE, generator
 from edgekit.training.vision_language.masking import IGNORED, Hiding, hide_tokens
 from edgekit.training.vision_language.source import Asked, Captioned, Paired, Told
@@ -194,9 +195,27 @@ class Matches:
         item, text = self.items[index]
         for _ in range(_TRIES):
             other, said = self.items[int(draw.integers(len(self.items)))]
-            if text not in other.captions and said not in item.captions:
+            apart = other.image != item.image
+            if apart and text not in other.captions and said not in item.captions:
                 break
+        else:
+            other, said = self._any_wrong(item, text)
         return (item, said) if draw.random() < _REPLACED else (other, text)
+
+    def _any_wrong(self, item: Captioned, text: str) -> tuple[Captioned, str]:
+        """The first that is wrong, where draws find none.
+
+        Raises:
+            UsageError: there is none.
+        """
+        for other, said in self.items:
+            apart = other.image != item.image
+            if apart and text not in other.captions and said not in item.captions:
+                return other, said
+        raise UsageError(
+            f"all images have the caption {text!r:.60}: to learn what matches, captions of other "
+            "images must differ"
+        )
 
 
 class Pairs:
@@ -221,11 +240,15 @@ class Pairs:
 
 @dataclass(frozen=True)
 class _Both:
-    """Two texts on an image: a caption and its tags, or a question and its answer."""
+    """Two texts on an image: a caption and its tags, or a question and its answer.
+
+    ``right`` is all that would be right in the place of the second.
+    """
 
     image: int
     first: str
     second: tuple[str, ...]
+    right: tuple[tuple[str, ...], ...]
 
 
 class Pretraining:
@@ -234,8 +257,14 @@ class Pretraining:
     def __init__(self, given: Given) -> None:
         self.given = given
         told = given.told
-        captions = [_Both(item.image, text, told.tags(item)) for item, text in _each_caption(told)]
-        answers = [_Both(item.image, item.question, (_best(item),)) for item in told.asked]
+        captions = [
+            _Both(item.image, text, told.tags(item), (told.tags(item),))
+            for item, text in _each_caption(told)
+        ]
+        answers = [
+            _Both(item.image, item.question, (_best(item),), tuple((one,) for one in item.answers))
+            for item in told.asked
+        ]
         self.items = [*captions, *answers]
         self.kinds = (len(captions), len(answers))
 
@@ -269,7 +298,8 @@ class Pretraining:
         border = self.kinds[0]
         kind = (0, border) if index < border else (border, len(self.items))
         others = (self.items[int(draw.integers(*kind))].second for _ in range(_TRIES))
-        return next((other for other in others if other != own), own)
+        right = self.items[index].right
+        return next((other for other in others if other not in right), own)
 
     def _stacked(
         self, firsts: Sequence[Sequence[int]], tags: Sequence[Sequence[int]]

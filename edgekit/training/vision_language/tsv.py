@@ -8,7 +8,8 @@
         {"image": "7", "captions": ["a cat on a mat"]}
         {"image": "7", "question": "what is on the mat?", "answers": {"cat": 1.0, "a cat": 0.3}}
         {"images": ["7", "9"], "caption": "both images show a cat", "label": true}
-                        the first two may have "tags": ["cat", "mat"] in the place of the image's
+                        the first two may have "tags": ["cat", "mat"] in the place of the image's;
+                        captions of an image may stand in several lines
 
 Features are as large as the images: where each line begins is remembered, and a line is read when
 it is needed. All else is checked at once.
@@ -215,10 +216,18 @@ def _told(path: Path, images: TsvImages) -> Told:
         found[key].append(item)
     return Told(
         images,
-        tuple(found["captions"]),
+        _joined(found["captions"]),
         tuple(found["question"]),
         tuple(found["label"]),
     )
+
+
+def _joined(found: Sequence[Captioned]) -> tuple[Captioned, ...]:
+    """All captions of an image together, where they stand in several lines, with equal tags."""
+    joined: dict[tuple[int, tuple[str, ...] | None], dict[str, None]] = {}
+    for item in found:
+        joined.setdefault((item.image, item.tags), {}).update(dict.fromkeys(item.captions))
+    return tuple(Captioned(image, tuple(said), tags) for (image, tags), said in joined.items())
 
 
 def _item(text: bytes, images: TsvImages) -> tuple[str, Captioned | Asked | Paired]:

@@ -184,6 +184,8 @@ BROKEN: list[tuple[Callable[[Content], Any], str]] = [
     (box([1, 2, -3, 4]), "with a side below zero"),
     (box([40, 2, 3, 4]), "which is outside its image of 40 x 30 pixels"),
     (box([-9, 2, 3, 4]), "which is outside its image"),
+    (image(file_name="."), "has the file_name '.', which is a folder"),
+    (image(file_name="deep/"), "which is a folder"),
     (annotation(category_id=99), "annotation 1 is of category 99, which is not in the file"),
     (annotation(category_id=None), "is of category None"),
     (annotation(category_id=[]), "is of category"),

@@ -71,7 +71,11 @@ def test_a_run_is_a_folder_with_all_of_it(whole: Path) -> None:
         "metrics.jsonl", "events",
     }  # fmt: skip
     facts = read_facts(whole / "best.safetensors")
-    assert facts == replace(FACTS, tasks=("detect",)) and facts.detects and not facts.speaks
+    assert (
+        facts == replace(FACTS, tasks=("detect",), canvas=(64, 64))
+        and facts.detects
+        and not facts.speaks
+    )
     created = create_vlm("minivlm-tiny", str(whole / "best.safetensors"))
     assert created.weights.note == ""
     assert (created.spec.tee.classes, created.spec.tee.attributes) == (5, 6)
@@ -184,7 +188,13 @@ def test_a_transformer_is_kept_with_all_that_it_says(
     train_detector(recipe, tmp_path / "run", progress=said.append)
     created = create_vlm("minivlm-tiny", str(tmp_path / "run/best.safetensors"))
     assert created.facts == VlmFacts(
-        "minivlm-tiny", ("detect", "vqa", "nlvr2"), ("yes", "no"), SHAPES, tuple(COLOURS), 0.3
+        "minivlm-tiny",
+        ("detect", "vqa", "nlvr2"),
+        ("yes", "no"),
+        SHAPES,
+        tuple(COLOURS),
+        0.3,
+        canvas=(64, 64),
     )
     after = created.module.fusion.state_dict()
     for key, value in before.fusion.state_dict().items():

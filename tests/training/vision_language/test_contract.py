@@ -10,7 +10,14 @@ import torch
 
 from edgekit.export.vision_language import settings_of
 from edgekit.export.vision_language.whole import Whole
-from edgekit.models.minivlm.network import VlmFacts, create_vlm, fitted, fresh_vlm, save_vlm
+from edgekit.models.minivlm.network import (
+    VlmFacts,
+    canvas_of,
+    create_vlm,
+    fitted,
+    fresh_vlm,
+    save_vlm,
+)
 from edgekit.runtimes.vision_language.model import Seen, VisionLanguage
 from edgekit.runtimes.vision_language.text import Vocabulary
 from edgekit.training.data.scenes import SHAPES, draw_scene, scene
@@ -98,7 +105,7 @@ def test_regions(tmp_path: Path) -> None:
     created = create_vlm("minivlm-tiny", str(tmp_path / "tee.safetensors"))
     letters = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(59)))
     model = Whole(created, Vocabulary(letters), settings_of(created), 1e-4).model
-    look = detector(created.module.tee, created.spec, SHAPES, 0.0, lambda _: None)
+    look = detector(created.module.tee, canvas_of(created.spec, facts), SHAPES, 0.0, lambda _: None)
     for number, mine in enumerate(look([scene(n) for n in range(3)])):
         theirs = model.look(draw_scene(scene(number)))
         assert theirs.count == len(mine.regions) and theirs.tags == mine.tags

@@ -50,6 +50,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
             assert np.array_equal(expected, found)
 
 
+def test_captions_of_an_image_may_stand_in_several_lines(tmp_path: Path) -> None:
+    rows = [
+        {"image": "one", "captions": ["a cat"]},
+        {"image": "one", "captions": ["a dog"], "tags": ["dog"]},
+        {"image": "one", "captions": ["the cat", "a cat"]},
+    ]
+    path = folder(tmp_path, line="\n".join(map(json.dumps, rows)))
+    assert [item.captions for item in open_tsv(path, VISUAL).train.captioned] == [
+        ("a cat", "the cat"), ("a dog",),
+    ]  # fmt: skip
+
+
 def test_regions_and_tags_of_a_line(tmp_path: Path) -> None:
     images = open_tsv(folder(tmp_path), VISUAL).train.images
     assert images.tags(0) == ("cat", "dog")

@@ -39,6 +39,7 @@ from tests.training.vision_language.oracle import SPEC, folder, look
 
 Data = tuple[str, str]
 SCENES = 16
+CANVAS = (SPEC.lengths.height, SPEC.lengths.width)
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +260,51 @@ def test_scenes_regions_are_chosen_as_before(
     train_vlm(chosen, tmp_path / "run", resume=True)
 
 
+def test_regions_of_files_are_as_somebody_says(data: Data, tmp_path: Path) -> None:
+    train_vlm(recipe(data, min_score=0.3), tmp_path / "a")
+    assert read_facts(tmp_path / "a/best.safetensors").min_score == 0.3
+
+
+def test_a_warm_up_is_in_proportion() -> None:
+    assert VlmRecipe("minivlm", "tsv:x", stage="pretrain").settled().warmup_epochs == 5.0
+    short = VlmRecipe("minivlm", "tsv:x", stage="pretrain", epochs=20).settled()
+    assert short.warmup_epochs == pytest.approx(1.0)
+    said = VlmRecipe("minivlm", "tsv:x", stage="pretrain", epochs=20, warmup_epochs=5.0).settled()
+    assert said.warmup_epochs == 5.0
+
+
+def test_what_a_stage_forgets_is_said(data: Data, tmp_path: Path) -> None:
+    train_vlm(recipe(data, stage="vqa"), tmp_path / "a")
+    said: list[str] = []
+    forgets = recipe(data, stage="caption", weights=str(tmp_path / "a"))
+    train_vlm(forgets, tmp_path / "b", progress=said.append)
+    assert any("trained for vqa" in line and "--stage vqa+caption" in line for line in said)
+    said.clear()
+    keeps = recipe(data, stage="vqa+caption", weights=str(tmp_path / "a"))
+    train_vlm(keeps, tmp_path / "c", progress=said.append)
+    assert not any("--stage vqa+caption" in line for line in said)
+
+
+def test_a_transformer_of_other_words_of_the_same_number_is_not_taken(
+    data: Data, tmp_path: Path
+) -> None:
+    train_vlm(recipe(data), tmp_path / "a")
+    turned = Path(data[1]).read_text().splitlines()
+    turned[-1], turned[-2] = turned[-2], turned[-1]
+    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in turned))
+    said: list[str] = []
+    other = (data[0], str(tmp_path / "vocab.txt"))
+    train_vlm(recipe(other, weights=str(tmp_path / "a")), tmp_path / "b", progress=said.append)
+    assert any("with other tokens: it begins as drawn" in line for line in said)
+
+
+def test_a_canvas_goes_with_its_detector(data: Data, tmp_path: Path) -> None:
+    facts = VlmFacts("minivlm-tiny", ("detect",), (), SHAPES, tuple(COLOURS), canvas=(192, 256))
+    train_vlm(recipe(data, weights=detector_file(tmp_path / "d", facts)), tmp_path / "a")
+    created = create_vlm("minivlm-tiny", str(tmp_path / "a/best.safetensors"))
+    assert (created.spec.lengths.height, created.spec.lengths.width) == (192, 256)
+
+
 def test_regions_of_files_are_as_the_weights_say(data: Data, tmp_path: Path) -> None:
     train_vlm(recipe(data), tmp_path / "a")
     assert read_facts(tmp_path / "a/best.safetensors").min_score == 0.0
@@ -289,6 +335,25 @@ def test_a_text_bert_is_a_start(tmp_path: Path) -> None:
         begin(other, VlmFacts("minivlm"), words, 0)
 
 
+@pytest.mark.parametrize("normed", [True, False])
+def test_regions_are_normalised_where_the_file_does(normed: bool, tmp_path: Path) -> None:
+    """OSCAR's are not."""
+    words = len(talk.vocabulary())
+    facts = VlmFacts("minivlm-tiny", image_norm=normed)
+    fusion = fresh_vlm(fitted(SPEC, facts, words), facts, 9).fusion
+    state = {key: value.contiguous().clone() for key, value in fusion.state_dict().items()}
+    assert ("bert.LayerNorm.weight" in state) == normed
+    save_file(state, tmp_path / "oscar.safetensors")
+    found = find("minivlm-tiny", str(tmp_path / "oscar.safetensors"))
+    assert found.image_norm == normed
+    start = begin(found, replace(facts, variant="minivlm-tiny"), words, 0)
+    assert ("bert.LayerNorm.weight" in start.module.fusion.state_dict()) == normed
+    assert not any("LayerNorm" in note for note in start.notes)
+    path = tmp_path / "saved.safetensors"
+    save_vlm(start.module, replace(facts, variant="minivlm-tiny", answers=()), path)
+    assert create_vlm("minivlm-tiny", str(path)).spec.fusion.image_norm == normed
+
+
 def test_drawn_scenes_to_train_on_and_others_that_are_held_out() -> None:
     found = open_scenes("7", look)
     assert (len(found.train.images), len(found.held_out.images)) == (7, HELD_OUT)
@@ -304,7 +369,7 @@ def test_drawn_scenes_to_train_on_and_others_that_are_held_out() -> None:
 def test_scenes_are_looked_at_by_a_detector() -> None:
     facts = VlmFacts("minivlm-tiny", (), (), SHAPES)
     module = fresh_vlm(fitted(SPEC, facts), facts, 0)
-    see = detector(module.tee, module.spec, SHAPES, 0.0, lambda _: None)
+    see = detector(module.tee, CANVAS, SHAPES, 0.0, lambda _: None)
     scenes = [scene(number) for number in range(3)]
     first, again = see(scenes), see(scenes[:1])
     assert all(one.regions.shape[1] == SPEC.tee.visual for one in first)
@@ -330,7 +395,7 @@ def test_scenes_are_looked_at_by_a_detector() -> None:
         ({"vocab": ""}, "name a vocab.txt of BERT with --vocab"),
         ({"dropout": 2.0}, "dropout is 2.0"),
         ({"attention": "both"}, "unknown attention"),
-        ({"min_score": 0.2}, "--min-score 0.2 is of scenes"),
+        ({"warmup_epochs": 3.0}, "warmup_epochs is 3 and epochs 1: the rate would never be"),
         ({"data": "scenes", "min_score": 2.0}, "min_score is 2.0"),
         ({"detector": "none.safetensors"}, "--detector none.safetensors: no such file or run"),
         ({"mixup": 0.3}, "mixup is of edgekit train"),
