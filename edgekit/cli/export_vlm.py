@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgekit.export.vision_language import VlmExport
 
 # What the parser sets when an option of it is not given.
-UNSET: dict[str, object] = {"vocab": None, "canvas": None, "min_score": None}
+UNSET: dict[str, object] = {"vocab": None, "canvas": None, "min_score": None, "tasks": ()}
 
 
 def add_vlm_arguments(group: argparse._ArgumentGroup) -> None:
@@ -28,13 +28,21 @@ def add_vlm_arguments(group: argparse._ArgumentGroup) -> None:
         "--canvas",
         type=_canvas,
         metavar="HxW",
-        help="what images are fitted into, in multiples of 64 (default: 384x512)",
+        help="what images are fitted into, in multiples of 64 (default: the detector's)",
     )
     group.add_argument(
         "--min-score",
         type=_share,
         metavar="S",
         help="of a region's class, 0 to 1 (default: as trained)",
+    )
+
+    group.add_argument(
+        "--tasks",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="TASK,...",
+        help="vqa, caption, match: graphs for these alone (default: all that were trained)",
     )
 
 
@@ -71,6 +79,7 @@ def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
         out=arguments.output,
         canvas=arguments.canvas,
         min_score=arguments.min_score,
+        tasks=arguments.tasks,
         skip=arguments.skip,
         force=arguments.force,
         seed=arguments.seed or 0,

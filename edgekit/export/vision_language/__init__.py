@@ -29,7 +29,7 @@ from edgekit.bundle.assembly import (
     open_assembly,
 )
 from edgekit.bundle.writing import check_placing
-from edgekit.errors import UsageError
+from edgekit.errors import UnknownNameError, UsageError
 from edgekit.export.pipeline import Order, export_source, make_order
 from edgekit.export.sources import Progress, part_source
 from edgekit.export.vision_language.agreement import compare
@@ -68,6 +68,7 @@ def export_vlm(
     out: str | Path | None = None,
     canvas: tuple[int, int] | None = None,
     min_score: float | None = None,
+    tasks: Collection[str] = (),
     skip: Collection[str] = (),
     force: bool = False,
     seed: int = 0,
@@ -85,6 +86,8 @@ def export_vlm(
         out: folder of the bundle; ``./<model>-<target>`` when None.
         canvas: height and width that images are fitted into, when not the row's.
         min_score: a region's best class must be this likely; by default as in the training.
+        tasks: ``vqa``, ``caption``, ``match``: graphs for these alone, of those that the weights
+            were trained for; all when empty.
         skip: runtimes to leave out.
         force: replace ``out`` if it is a bundle.
         seed: of random weights.
@@ -96,6 +99,7 @@ def export_vlm(
     """
     spec = get_vlm(model_id)
     _check_canvas(canvas or (spec.lengths.height, spec.lengths.width))
+    _check_tasks(tasks)
     order = make_order(model_id, target, out, skip, force, precision, progress)
     check_placing(order.out)
     weights = _of_run(weights)
@@ -103,7 +107,7 @@ def export_vlm(
     created = create_vlm(model_id, weights, seed=seed)
     words = vocabulary_of(created, weights, vocabulary)
     tolerance = PARITY_TOLERANCE[order.precision]
-    whole = Whole(created, words, settings_of(created, canvas, min_score), tolerance)
+    whole = Whole(created, words, settings_of(created, canvas, min_score, tasks), tolerance)
     with assembling(order.out, force=force) as folder:
         for name, module in whole.graphs.items():
             progress(f"-- {name}")
@@ -143,12 +147,30 @@ def _check_canvas(canvas: tuple[int, int]) -> None:
         )
 
 
+_TASKS = (VQA, CAPTION, MATCH)
+
+
+def _check_tasks(tasks: Collection[str]) -> None:
+    for task in tasks:
+        if task not in _TASKS:
+            raise UnknownNameError("task", task, _TASKS)
+
+
 def settings_of(
     created: CreatedVlm,
     canvas: tuple[int, int] | None = None,
     min_score: float | None = None,
+    tasks: Collection[str] = (),
 ) -> VlmSettings:
-    """What stands between the graphs of a network."""
+    """What stands between the graphs of a network.
+
+    Raises:
+        UsageError: the weights were not trained for one of ``tasks``.
+    """
+    untrained = [task for task in tasks if task not in created.facts.tasks]
+    if untrained:
+        known = ", ".join(created.facts.tasks) or "nothing"
+        raise UsageError(f"the weights were not trained for {untrained[0]}: for {known}")
     spec = created.spec
     tee, fusion, lengths = spec.tee, spec.fusion, spec.lengths
     height, width = canvas or (lengths.height, lengths.width)
@@ -158,7 +180,7 @@ def settings_of(
         tee.proposal_iou, tee.pooled, tee.samples, tee.regions, tee.region_iou, least,
         (lengths.short, lengths.long), lengths.caption, lengths.tags, fusion.layers, fusion.heads,
         fusion.width // fusion.heads,
-        tuple(task for task in (VQA, CAPTION, MATCH) if task in created.facts.tasks),
+        tuple(task for task in tasks or _TASKS if task in created.facts.tasks),
     )  # fmt: skip
 
 

@@ -71,6 +71,8 @@ def begin(spec: MiniVlmSpec, facts: VlmFacts, weights: str, seed: int) -> Start:
     theirs = read_facts(found.path)
     if theirs.variant == spec.id:
         return _beside_transformer(module, facts, theirs, found)
+    if theirs.variant:
+        raise CheckpointError(f"{found.path.name} is of {theirs.variant}, not of {spec.id}.")
     state, name = read_checkpoint(found.path, found.part, found.spec), found.path.name
     if any(key.startswith("tee.") for key in state):
         taken = _of_detector(state, theirs, facts)

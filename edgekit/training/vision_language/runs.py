@@ -303,7 +303,14 @@ def _cider(tasks: Mapping[str, Task]) -> Cider | None:
     task = tasks.get("cider")
     if not isinstance(task, Rewarded):
         return None
-    return Cider([task.references(item) for item in task.items])
+    references = [task.references(item) for item in task.items]
+    cider = Cider(references)
+    if not any(cider.score(each[0], each) for each in references):
+        raise UsageError(
+            "all training images have captions of the same words, of which CIDEr thinks nothing: "
+            "there is nothing to learn from"
+        )
+    return cider
 
 
 def _digest(data: VlmSplits) -> str:
