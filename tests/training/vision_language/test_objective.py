@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from edgekit.training.vision_language.evaluation import evaluate
 from edgekit.training.vision_language.figures import usual_answers
 from edgekit.training.vision_language.objective import VlmObjective
 from edgekit.training.vision_language.recipe import STAGES, VlmRecipe
+from edgekit.training.vision_language.source import Paired
 from edgekit.training.vision_language.tasks import TASKS, Given, Rewarded
 from edgekit.training.vision_language.texts import Part, Texts
 from edgekit.training.vision_language.writing import Special, likeliest, sampled, words, write
@@ -130,6 +132,24 @@ def test_the_losses_of_tasks_are_summed() -> None:
         assert float(objective(parts)) == pytest.approx(sum(alone), rel=1e-6)
 
 
+def test_statements_on_two_images_are_learnt_by_heart() -> None:
+    """True or false as who beats whom in a circle: from one of the two it cannot be told."""
+    scenes = 5
+    pairs = [(a, b) for a in range(scenes) for b in range(scenes) if a != b]
+    items = [Paired((a, b), "the left image has more", (b - a) % scenes < 3) for a, b in pairs]
+    assert sum(item.label for item in items) == len(items) / 2
+    objective, given = made("nlvr2")
+    given = replace(given, told=replace(DATA.train, paired=tuple(items)))
+    task, draw = TASKS["nlvr2"](given), np.random.default_rng(0)
+    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 3e-4)
+    for _ in range(60):
+        loss = objective({"nlvr2": task.part([(n, 0) for n in draw.permutation(len(items))])})
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert evaluate(objective, given, objective.recipe.tasks, DATA.train)["nlvr2"] > 0.9
+
+
 def test_without_regions_the_image_changes_nothing() -> None:
     objective, part = part_of("vqa", hide_regions=True)
     objective.eval()
@@ -164,6 +184,25 @@ def test_wrong_pairs_are_half_other_captions_and_half_other_images() -> None:
     same_text = (part["tokens"][:400, :width] == part["tokens"][400:, :width]).all(1)
     assert 0.4 < float(same_image.float().mean()) < 0.6
     assert not bool((same_image & same_text).any())
+
+
+def test_a_statement_stands_beside_its_first_image_and_then_beside_its_second() -> None:
+    _, given = made("nlvr2")
+    numbers = [3, 0, 17, 8, 5]
+    items = [DATA.train.paired[number] for number in numbers]
+    assert {item.label for item in items} == {True, False}
+    part = TASKS["nlvr2"](given).part([(number, 0) for number in numbers])
+    assert part["labels"].tolist() == [item.label for item in items]
+    assert len(part["tokens"]) == len(part["visual"]) == 2 * len(items)
+    for row, item in enumerate(items):
+        for side, image in enumerate(item.images):
+            at, known = row + side * len(items), DATA.train.images
+            regions = torch.from_numpy(known.regions(image))
+            assert torch.equal(part["visual"][at, : len(regions)], regions)
+            assert int(part["regions"][at].sum()) == len(regions)
+            wanted = TEXTS.pair(item.caption, known.tags(image)).tokens
+            assert part["tokens"][at, : len(wanted)].tolist() == [*wanted]
+            assert int(part["present"][at].sum()) == len(wanted)
 
 
 @pytest.mark.parametrize("attention", ["seq2seq", "bidirectional"])
