@@ -70,6 +70,16 @@ def test_a_caption_computed_by_hand() -> None:
     assert cider.score(["a", "b", "a"], [["a", "b"]]) == pytest.approx(10 * longer / 4)
 
 
+def test_what_is_said_twice_of_one_image_is_no_more_common_for_it() -> None:
+    """Three images, two references each: a is of two of the images, all else of one."""
+    one, two = ["a", "b"], ["a", "c"]
+    cider = Cider([[one, two], [["a", "d"], ["a", "d"]], [["e"], ["e"]]])
+    a, c = math.log(3 / 2), math.log(3)
+    # against "a b" only a is shared, of n = 1; against "a c" all is, of n = 1 and 2
+    found = (a * a / (a * a + c * c) + 2) / 2
+    assert cider.score(two, [one, two]) == pytest.approx(10 * found / 4)
+
+
 def test_the_mean_over_references_and_nothing_in_common() -> None:
     cider = Cider([[["x", "y", "z", "w"]], [["p", "q"]], [["r"]]])
     own = ["x", "y", "z", "w"]
