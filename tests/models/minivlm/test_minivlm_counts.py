@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgekit.models.minivlm.butd import Butd
+from edgekit.models.minivlm.butd import POOLED, PROPOSALS, Butd, canvas
 from edgekit.models.minivlm.fusion import Fusion
-from edgekit.models.minivlm.specs import OSCAR_BASE, TEE0, TEE1, FusionSpec
+from edgekit.models.minivlm.specs import OSCAR_BASE, TEE0, TEE1, FusionSpec, TeeSpec
 from edgekit.models.minivlm.tee import Tee
 
 DATA = Path(__file__).parents[2] / "data"
@@ -57,23 +57,41 @@ def test_the_attribute_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("canvas", "trunk", "bifpn", "proposals", "whole"),
+    ("spec", "size", "trunk", "bifpn", "proposals", "whole"),
     [
-        ((384, 512), 1_426_274_816, 335_471_616, 15_713_280, 2_900_890_112),
-        ((512, 704), 2_614_314_496, 615_031_296, 28_807_680, 4_381_583_872),
+        (TEE0, (384, 512), 1_426_274_816, 335_471_616, 15_713_280, 2_900_890_112),
+        (TEE0, (512, 704), 2_614_314_496, 615_031_296, 28_807_680, 4_381_583_872),
+        (TEE1, (512, 704), 3_931_962_880, 1_401_880_832, 39_610_560, 6_614_849_472),
     ],
 )
-def test_macs(canvas: tuple[int, int], trunk: int, bifpn: int, proposals: int, whole: int) -> None:
-    tee = Tee(TEE0).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tee(torch.zeros(1, 3, *canvas))
-        tee.box_head(torch.zeros(TEE0.proposals, TEE0.width, TEE0.pooled, TEE0.pooled))
+def test_macs(
+    spec: TeeSpec, size: tuple[int, int], trunk: int, bifpn: int, proposals: int, whole: int
+) -> None:
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        tee = Tee(spec).eval()
+        tee(torch.zeros(1, 3, *size))
+        tee.box_head(torch.zeros(spec.proposals, spec.width, spec.pooled, spec.pooled))
     macs = {name: sum(each.values()) // 2 for name, each in counter.flop_counts.items()}
     assert macs["Tee.trunk"] == trunk
-    cells = sum(each for name, each in macs.items() if name in {f"Tee.bifpn.{n}" for n in range(3)})
-    assert cells == bifpn
+    cells = {f"Tee.bifpn.{number}" for number in range(spec.cells)}
+    assert sum(each for name, each in macs.items() if name in cells) == bifpn
     assert macs["Tee.proposals"] == proposals
     assert counter.get_total_flops() // 2 == whole
+
+
+def test_macs_of_the_extractor_that_it_is_measured_against() -> None:
+    """ResNet-101 on a photo of 4 : 3, and its last stage on each of 300 regions."""
+    assert canvas(480, 640) == (600, 800)
+    macs = []
+    with torch.device("meta"), torch.no_grad():
+        butd = Butd().eval()
+        with FlopCounterMode(display=False) as counter:
+            butd(torch.zeros(1, 3, 600, 800))
+        macs.append(counter.get_total_flops() // 2)
+        with FlopCounterMode(display=False) as counter:
+            butd.describe(torch.zeros(PROPOSALS, 1024, POOLED, POOLED))
+        macs.append(counter.get_total_flops() // 2)
+    assert macs == [76_552_294_400, 247_689_830_400]
 
 
 def test_fusion_has_the_keys_of_oscar() -> None:
@@ -102,12 +120,19 @@ def test_published_reduction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "macs"), [(35, 1_891_370_496), (70, 2_700_673_536), (128, 4_091_515_392)]
+    ("spec", "tokens", "macs"),
+    [
+        (FusionSpec(), 35, 1_891_370_496),
+        (FusionSpec(), 70, 2_700_673_536),
+        (FusionSpec(), 128, 4_091_515_392),
+        (OSCAR_BASE, 35, 7_432_080_384),
+        (OSCAR_BASE, 70, 10_537_042_944),
+        (OSCAR_BASE, 128, 15_781_831_680),
+    ],
 )
-def test_macs_of_the_transformer(tokens: int, macs: int) -> None:
-    spec = FusionSpec()
-    fusion = Fusion(spec).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+def test_macs_of_the_transformer(spec: FusionSpec, tokens: int, macs: int) -> None:
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        fusion = Fusion(spec).eval()
         hidden = fusion(
             torch.zeros(1, tokens, spec.width),
             torch.zeros(1, 50, spec.visual),
