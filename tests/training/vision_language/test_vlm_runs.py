@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -84,6 +85,9 @@ def test_what_a_recipe_leaves_open_is_the_stages() -> None:
     settled = VlmRecipe("minivlm", "tsv:x", stage="caption").settled()
     assert (settled.epochs, settled.batch_size, settled.lr) == (20, 512, 1e-5)
     assert (settled.captions, settled.label_smoothing, settled.dropout) == ("masked", 0.1, 0.1)
+    settled = VlmRecipe("minivlm", "tsv:x", stage="vqa").settled()
+    assert (settled.epochs, settled.batch_size, settled.lr) == (40, 128, 5e-5)
+    assert (settled.head_dropout, settled.dropout, settled.warmup_epochs) == (0.3, 0.1, 0.0)
     said = VlmRecipe("minivlm", "tsv:x", stage="vqa", lr=1e-4, head_dropout=0.0).settled()
     assert (said.lr, said.head_dropout, said.weight_decay) == (1e-4, 0.0, 0.05)
     assert VlmRecipe("minivlm", "tsv:x").settled().head_dropout == 0.3
@@ -167,6 +171,16 @@ def test_a_stage_begins_with_the_weights_of_the_one_before(data: Data, tmp_path:
         for run in "ab"
     ]
     assert all(torch.equal(tees[0][key], tees[1][key]) for key in tees[0])
+
+
+def test_answers_begin_as_unlikely_as_each_of_many_is() -> None:
+    facts = VlmFacts("minivlm-tiny", ("vqa", "nlvr2"), ("yes", "no", "red"))
+    heads = begin(find("minivlm-tiny", "random"), facts, 64, 0).module.fusion.heads
+    before = fresh_vlm(fitted(SPEC, facts, 64), facts, 0).fusion.heads
+    assert torch.sigmoid(heads["vqa"].bias).tolist() == pytest.approx([0.01] * 3)  # type: ignore[arg-type]
+    assert torch.equal(heads["vqa"].weight, before["vqa"].weight)  # type: ignore[arg-type]
+    for key, value in heads["nlvr2"].state_dict().items():
+        assert torch.equal(value, before["nlvr2"].state_dict()[key]), key
 
 
 def test_a_transformer_of_other_words_is_not_taken(data: Data, tmp_path: Path) -> None:
@@ -375,6 +389,19 @@ def test_scenes_are_looked_at_by_a_detector() -> None:
     assert all(one.regions.shape[1] == SPEC.tee.visual for one in first)
     assert all(len(one.regions) <= SPEC.tee.regions and {*one.tags} <= {*SHAPES} for one in first)
     np.testing.assert_allclose(first[0].regions, again[0].regions, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("least", "kept"), [(0.0, True), (0.49, True), (0.51, False)])
+def test_regions_below_the_least_score_are_not_seen(least: float, kept: bool) -> None:
+    facts = VlmFacts("minivlm-tiny", (), (), SHAPES)
+    module = fresh_vlm(fitted(SPEC, facts), facts, 0)
+    with torch.no_grad():  # of every region 0.5 a circle, and an eighth each of all others
+        score = module.tee.box_head.score
+        score.weight.zero_()
+        score.bias.copy_(torch.tensor([0.0, math.log(4), 0.0, 0.0, 0.0]))
+    (seen,) = detector(module.tee, module.spec, SHAPES, least, lambda _: None)([scene(0)])
+    assert (len(seen.regions) > 0) == kept
+    assert seen.tags == (("circle",) if kept else ())
 
 
 # ---- errors, and the command line --------------------------------------------------------------
