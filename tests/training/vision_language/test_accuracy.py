@@ -58,6 +58,13 @@ def test_an_equal_caption_of_another_image_is_right() -> None:
     }
 
 
+def test_captions_are_searched_by_rows_and_images_by_columns() -> None:
+    items = [Captioned(n, (text,)) for n, text in enumerate("abc")]
+    scores = np.array([[5.0, 0.0, 0.0], [3.0, 2.0, 0.0], [3.0, 0.0, 2.0]])
+    found = of_matches(scores, items)
+    assert found == {"image_to_text": pytest.approx(1 / 3), "text_to_image": 1.0}
+
+
 # ---- weights -----------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -18,10 +19,11 @@ from edgekit.training.vision_language import talk
 from edgekit.training.vision_language.cider import Cider
 from edgekit.training.vision_language.evaluation import evaluate
 from edgekit.training.vision_language.figures import usual_answers
+from edgekit.training.vision_language.masking import IGNORED
 from edgekit.training.vision_language.objective import VlmObjective
-from edgekit.training.vision_language.recipe import STAGES, VlmRecipe
-from edgekit.training.vision_language.source import Paired
-from edgekit.training.vision_language.tasks import TASKS, Given, Rewarded
+from edgekit.training.vision_language.recipe import ATTENTIONS, BASELINES, STAGES, VlmRecipe
+from edgekit.training.vision_language.source import Asked, Paired
+from edgekit.training.vision_language.tasks import TASKS, Given, Pretraining, Rewarded
 from edgekit.training.vision_language.texts import Part, Texts
 from edgekit.training.vision_language.writing import Special, likeliest, sampled, words, write
 from tests.training.vision_language.oracle import SPEC, splits
@@ -52,6 +54,13 @@ def made(stage: str, **said: object) -> tuple[VlmObjective, Given]:
 def part_of(stage: str, **said: object) -> tuple[VlmObjective, Part]:
     objective, given = made(stage, **said)
     return objective, TASKS[objective.recipe.tasks[0]](given).part(DRAWN)
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Captions as they are written: words and end, and [PAD] behind it."""
+    return torch.tensor(
+        [[*row, *[SPECIAL.pad] * (SPEC.lengths.caption - 1 - len(row))] for row in rows]
+    )
 
 
 def test_every_word_at_once_is_what_is_written_step_by_step() -> None:
@@ -150,6 +159,68 @@ def test_statements_on_two_images_are_learnt_by_heart() -> None:
     assert evaluate(objective, given, objective.recipe.tasks, DATA.train)["nlvr2"] > 0.9
 
 
+def test_dropout_is_the_recipes_and_only_while_training() -> None:
+    objective, part = part_of("vqa", dropout=0.37)
+    drops = [each.p for each in objective.fusion.modules() if isinstance(each, nn.Dropout)]
+    assert len(drops) == 2 + 3 * SPEC.fusion.layers and set(drops) == {0.37}
+    for of_encoder, of_head in ((0.37, 0.0), (0.0, 0.5), (0.0, 0.0)):
+        objective, part = part_of("vqa", dropout=of_encoder, head_dropout=of_head)
+        with torch.no_grad():
+            train = [objective.train().answer(part) for _ in range(2)]
+            quiet = [objective.eval().answer(part) for _ in range(2)]
+        assert torch.equal(*train) == (of_encoder == of_head == 0.0)
+        assert torch.equal(*quiet)
+
+
+def test_pretraining_is_words_and_matching_one_to_one() -> None:
+    objective, part = part_of("pretrain")
+    objective.eval()
+    with torch.no_grad():
+        found = float(objective({"pretrain": part}))
+        hidden = objective.encode(part)
+        says = objective.fusion.words(hidden).log_softmax(2)
+        fits = objective.fusion.match(objective.fusion.bert.pool(hidden)).log_softmax(1)
+    words = [
+        -float(says[row, place, part["targets"][row, place]])
+        for row, place in torch.nonzero(part["targets"] != IGNORED).tolist()
+    ]
+    match = [-float(row[label]) for row, label in zip(fits, part["labels"], strict=True)]
+    assert min(np.mean(words), np.mean(match)) > 0.1
+    assert found == pytest.approx(np.mean(words) + np.mean(match), rel=1e-5)
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_samples_are_measured_by_what_is_expected_of_their_own_image(
+    baseline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective, given = made("caption-cider", samples=3, baseline=baseline)
+    task = Rewarded(given)
+    (one,), (two,) = (task.references(task.items[number]) for number in (0, 1))
+    samples = [one, one[:4], two, two[:4], two[:2], two[:3]]
+    greedy = [one[:5], two[:6]]
+    measured: list[list[float]] = []
+
+    def says(_net: object, _part: object, _special: object, choose: object) -> Tensor:
+        return padded(samples if choose is sampled else greedy)
+
+    def loss(likely: Tensor, said: Tensor, rewards: Tensor, expected: Tensor) -> Tensor:
+        assert said.sum(1).tolist() == [len(line) for line in samples]
+        measured.extend([rewards.tolist(), expected.tolist()])
+        return likely.sum()
+
+    monkeypatch.setattr("edgekit.training.vision_language.objective.write", says)
+    monkeypatch.setattr("edgekit.training.vision_language.losses.self_critical", loss)
+    objective({"cider": task.part([(0, 0), (1, 0)])})
+    cider = cast(Cider, objective.cider)
+    rewards = [cider.score(line, [one if n < 3 else two]) for n, line in enumerate(samples)]
+    expected = [cider.score(greedy[n // 3], [(one, two)[n // 3]]) for n in range(6)]
+    if baseline == "mean":
+        sums = [sum(rewards[:3])] * 3 + [sum(rewards[3:])] * 3
+        expected = [(whole - own) / 2 for whole, own in zip(sums, rewards, strict=True)]
+    assert min(rewards[0], rewards[1], rewards[3]) > 0.5 and min(expected) > 0.1
+    assert measured == [pytest.approx(rewards, rel=1e-5), pytest.approx(expected, rel=1e-5)]
+
+
 def test_without_regions_the_image_changes_nothing() -> None:
     objective, part = part_of("vqa", hide_regions=True)
     objective.eval()
@@ -175,6 +246,29 @@ def test_half_of_the_second_texts_are_replaced_and_not_predicted() -> None:
     assert int((part["targets"] >= 0).sum(1).max()) <= 5
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_all_words_and_tags_are_hidden_and_no_special_token(attention: str) -> None:
+    """In turn; of two captions of unlike lengths, and of a question with its answer."""
+    _, given = made("pretrain", attention=attention)
+    task = Pretraining(given)
+    numbers = [0, 3, task.kinds[0]]
+    part = task.part([(number, place) for place in range(120) for number in numbers])
+    hidden, places = part["targets"] != IGNORED, int(part["places"])
+    whole = torch.where(hidden, part["targets"], part["tokens"])
+    for start, number in enumerate(numbers):
+        item = task.items[number]
+        words, tags = [*TEXTS.encode(item.first)], [*TEXTS.tags(item.second)]
+        behind = places or len(words) + 2
+        of_words = [*range(1, len(words) + 1)]
+        of_tags = [*range(behind, behind + len(tags))]
+        rows, labels = slice(start, None, len(numbers)), part["labels"][start :: len(numbers)]
+        for label, wanted in ((1, [*of_words, *of_tags]), (0, of_words)):
+            ever = hidden[rows][labels == label].any(0)
+            assert torch.nonzero(ever)[:, 0].tolist() == wanted, (number, label)
+        assert (whole[rows][:, of_words] == torch.tensor(words)).all()
+        assert (whole[rows][labels == 1][:, of_tags] == torch.tensor(tags)).all()
+
+
 def test_wrong_pairs_are_half_other_captions_and_half_other_images() -> None:
     _, given = made("retrieval")
     part = TASKS["match"](given).part([(index % 24, index) for index in range(400)])
@@ -184,6 +278,21 @@ def test_wrong_pairs_are_half_other_captions_and_half_other_images() -> None:
     same_text = (part["tokens"][:400, :width] == part["tokens"][400:, :width]).all(1)
     assert 0.4 < float(same_image.float().mean()) < 0.6
     assert not bool((same_image & same_text).any())
+
+
+def test_an_answer_is_as_right_as_people_say() -> None:
+    _, given = made("vqa")
+    asked = (
+        Asked(0, "what color is the circle ?", {"red": 1.0, "blue": 0.3, "mauve": 0.6}),
+        Asked(1, "is there a circle ?", {"no": 0.9}),
+    )
+    given = replace(given, told=replace(DATA.train, asked=asked))
+    scores = TASKS["vqa"](given).part([(1, 0), (0, 0)])["scores"]
+    wanted = torch.zeros(2, len(ANSWERS))
+    wanted[0, ANSWERS.index("no")] = 0.9
+    wanted[1, ANSWERS.index("red")] = 1.0
+    wanted[1, ANSWERS.index("blue")] = 0.3
+    assert torch.equal(scores, wanted)
 
 
 def test_a_statement_stands_beside_its_first_image_and_then_beside_its_second() -> None:
@@ -283,13 +392,55 @@ def test_figures_of_an_untrained_network(stage: str) -> None:
     assert objective.training, "as it was before"
 
 
+def said_by_people(given: Given) -> Tensor:
+    task = Rewarded(given)
+    return padded([task.references(item)[0] for item in task.items])
+
+
+class Fond(Knowing):
+    """Of the first caption: beside every image it fits best, but there best beside its own."""
+
+    def matches(self, part: Part) -> Tensor:
+        """As `VlmObjective.matches`."""
+        held = DATA.held_out
+        images = {float(held.images.regions(n)[0, 0]): n for n in range(len(held.images))}
+        texts = {TEXTS.encode(item.captions[0]): item.image for item in held.captioned}
+        scores = torch.zeros(len(part["tokens"]), 2)
+        for score, tokens, visual in zip(scores, part["tokens"], part["visual"], strict=True):
+            words = tokens.tolist()[1:]
+            said_of = texts[tuple(words[: words.index(SPECIAL.sep)])]
+            score[1] = 3 * (said_of == 0) + 2 * (said_of == images[float(visual[0, 0])])
+        return scores
+
+
+def test_texts_are_found_for_images_and_images_for_texts() -> None:
+    objective, given = made("retrieval")
+    held, items = replace(given, told=DATA.held_out), DATA.held_out.captioned
+    first = [items[0].captions[0] in item.captions for item in items]
+    fond = cast(VlmObjective, Fond(objective))
+    found = evaluate(fond, held, objective.recipe.tasks, DATA.train)
+    assert found["image_to_text"] == pytest.approx(np.mean(first)) and np.mean(first) < 0.2
+    assert found["text_to_image"] == 1.0
+
+
+def test_the_mean_of_several_figures_takes_cider_as_a_part_of_its_highest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective, given = made("caption+retrieval")
+    held = replace(given, told=DATA.held_out)
+    said = said_by_people(held)
+    monkeypatch.setattr("edgekit.training.vision_language.evaluation.write", lambda *_: said)
+    knowing = cast(VlmObjective, Knowing(objective))
+    found = evaluate(knowing, held, objective.recipe.tasks, DATA.train)
+    assert found["caption_cider"] > 5 and found["image_to_text"] == 1.0
+    assert found["score"] == pytest.approx((found["caption_cider"] / 10 + 1.0) / 2)
+
+
 def test_an_exact_caption_has_the_highest_figure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     objective, given = made("caption")
-    rows = [Rewarded(given).references(item)[0] for item in given.told.captioned]
-    longest = max(map(len, rows))
-    said = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+    said = said_by_people(given)
     monkeypatch.setattr("edgekit.training.vision_language.evaluation.write", lambda *_: said)
     found = evaluate(objective, given, objective.recipe.tasks, DATA.train)
     assert found["caption_exact"] == 1 and found["caption_cider"] > 5
