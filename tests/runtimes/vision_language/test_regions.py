@@ -93,6 +93,22 @@ def test_nms_over_several_blocks() -> None:
     assert nms(boxes, scores, 0.2).tolist() == slow_nms(boxes, scores, 0.2)
 
 
+@pytest.mark.parametrize(("iou", "kept"), [(0.5, 600), (0.499, 300)])
+def test_an_overlap_of_just_the_bound_is_none_in_any_block(iou: float, kept: int) -> None:
+    """300 boxes far apart, and then the left half of each: some in the same block, some not."""
+    left = np.arange(300, dtype=np.float32) * 16
+    zero = np.zeros_like(left)
+    whole = np.stack([left, zero, left + 8, zero + 4], 1)
+    half = np.stack([left, zero, left + 4, zero + 4], 1)
+    boxes = np.concatenate([whole, half])
+    assert overlaps(whole, half).diagonal().tolist() == [0.5] * 300
+    scores = np.linspace(1, 0, 600, dtype=np.float32)
+    assert nms(boxes, scores, iou).tolist() == [*range(kept)]
+    mixed = np.stack([np.arange(300), np.arange(300, 600)], 1).flatten()
+    wanted = [*range(600)] if kept == 600 else [*range(0, 600, 2)]
+    assert nms(boxes[mixed], scores, iou).tolist() == wanted
+
+
 def test_nms_of_equal_boxes_keeps_the_first_of_the_best() -> None:
     boxes = np.tile(boxes_of(3, 1), (5, 1))
     assert nms(boxes, np.array([1, 2, 2, 1, 0], np.float32), 0.5).tolist() == [1]
@@ -233,6 +249,15 @@ def test_select_takes_one_class_a_region_and_no_background() -> None:
     assert len(nothing.boxes) == 0
     none = select(boxes[:0], scores[:0], np.zeros((0, 4), np.float32), CANVAS, spec)
     assert len(none.index) == 0
+
+
+def test_select_keeps_the_best_class_of_each_region_beside_the_background() -> None:
+    boxes = np.array([[0, 0, 20, 20], [30, 0, 50, 20], [60, 0, 80, 20]], np.float32)
+    scores = np.array([[0.1, 0.6, 0.3], [0.0, 0.2, 0.8], [0.9, 0.06, 0.04]], np.float32)
+    found = select(boxes, scores, np.zeros((3, 4), np.float32), CANVAS, TEE0)
+    assert found.index.tolist() == [1, 0, 2] and found.classes.tolist() == [1, 0, 0]
+    assert np.allclose(found.scores, [0.8, 0.6, 0.06])
+    assert np.array_equal(found.boxes, boxes[[1, 0, 2]])
 
 
 def test_box_numbers() -> None:

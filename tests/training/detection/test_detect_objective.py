@@ -98,6 +98,22 @@ def test_attributes_count_by_their_weight_and_may_be_missing() -> None:
     assert loss(objective(replace(FACTS, attributes=()))) > 0
 
 
+def test_regions_are_cut_at_their_image_and_not_at_the_canvas() -> None:
+    detector = objective()
+    torch.manual_seed(0)
+    logits = torch.randn(2, len(detector.anchors))
+    sizes = torch.tensor([[100.0, 128.0], [128.0, 50.0]])
+    nothing = torch.zeros(0, 4)
+    regions, image, number = detector._regions(
+        logits, torch.zeros(*logits.shape, 4), sizes, [nothing, nothing]
+    )
+    assert set(number.tolist()) == {-1}
+    for row, (height, width) in enumerate(sizes.tolist()):
+        own = regions[image == row]
+        assert (float(own[:, 0::2].max()), float(own[:, 1::2].max())) == (width, height)
+        assert float(own.min()) == 0
+
+
 def test_an_image_of_which_nothing_is_found_has_no_regions() -> None:
     detector = objective()
     detector.tee.eval()
