@@ -399,7 +399,7 @@ def test_regions_below_the_least_score_are_not_seen(least: float, kept: bool) ->
         score = module.tee.box_head.score
         score.weight.zero_()
         score.bias.copy_(torch.tensor([0.0, math.log(4), 0.0, 0.0, 0.0]))
-    (seen,) = detector(module.tee, module.spec, SHAPES, least, lambda _: None)([scene(0)])
+    (seen,) = detector(module.tee, CANVAS, SHAPES, least, lambda _: None)([scene(0)])
     assert (len(seen.regions) > 0) == kept
     assert seen.tags == (("circle",) if kept else ())
 
