@@ -1,7 +1,8 @@
 """Ask a bundle of `minivlm-tiny` about a drawn scene that its training never saw.
 
-    python examples/ask_scene.py out/speaks             # a scene, and some questions
-    python examples/ask_scene.py out/speaks 1000007     # another one
+    edgekit export minivlm-tiny --weights examples/scenes-vlm --target x86 -o out/scenes
+    python examples/ask_scene.py out/scenes             # a scene, and some questions
+    python examples/ask_scene.py out/scenes 1000007     # another one
 
 The scene is written to scene.png in the working folder's out/, for a look.
 """
