@@ -36,7 +36,7 @@ VISION_LANGUAGE = "vision-language"
 _MOST = 1 << 16  # of any size in the settings: far above what a model for the edge has
 _MOST_ANCHORS = 1 << 24
 _MOST_NUMBERS = 1 << 26
-_TASKS = ("vqa", "caption", "match")
+_TASKS = ("vqa", "caption", "match", "nlvr2")
 
 
 @dataclass(frozen=True)

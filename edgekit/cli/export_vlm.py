@@ -42,7 +42,7 @@ def add_vlm_arguments(group: argparse._ArgumentGroup) -> None:
         type=lambda text: tuple(text.split(",")),
         default=(),
         metavar="TASK,...",
-        help="vqa, caption, match: graphs for these alone (default: all that were trained)",
+        help="vqa, caption, match, nlvr2: graphs for these alone (default: all that were trained)",
     )
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from edgekit.runtimes.vision_language.model import Seen
 
 _SHOWN = 10  # regions, where nothing else is asked for
-UNSET: dict[str, object] = {"ask": None, "caption": False, "match": None}
+UNSET: dict[str, object] = {
+    "ask": None, "caption": False, "match": None, "judge": None, "second": None,
+}  # fmt: skip
 
 
 def add_vlm_arguments(group: argparse._ArgumentGroup) -> None:
@@ -28,12 +30,20 @@ def add_vlm_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="TEXT",
         help="how likely the text is about the image (repeatable)",
     )
+    group.add_argument(
+        "--judge",
+        metavar="STATEMENT",
+        help="how likely a statement on the image and that of --second is true",
+    )
+    group.add_argument("--second", metavar="IMAGE", help="the other image of --judge")
 
 
 def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
     """Look at the image once, then do all that is asked for; regions if nothing is."""
     if arguments.save:
         raise UsageError("--save is for bundles of one graph; --json has all that is said")
+    if (arguments.judge is None) != (arguments.second is None):
+        raise UsageError("--judge STATEMENT and --second IMAGE go together")
     from edgekit.runtimes.vision_language.loaded import load_vlm
 
     with load_vlm(arguments.bundle, arguments.runtime, arguments.threads) as model:
@@ -77,6 +87,12 @@ def _say(
         pairs = zip(arguments.match, scores, strict=True)
         said["match"] = [{"text": text, "score": score} for text, score in pairs]
         _add(times, model.times)
+    if arguments.judge is not None:
+        other = model.look(arguments.second)
+        _add(times, model.times)
+        score = model.judge(seen, other, arguments.judge)
+        said["judge"] = [{"text": arguments.judge, "score": score}]
+        _add(times, model.times)
     return said
 
 
@@ -99,9 +115,10 @@ def _print(said: dict[str, Any], seen: Seen, console: Console) -> None:
         console.table(("score", "answer"), rows)
     if "caption" in said:
         console.print(said["caption"] or "(the model ended the caption before its first word)")
-    if "match" in said:
-        rows = [(f"{each['score']:.4f}", json.dumps(each["text"])) for each in said["match"]]
-        console.table(("score", "text"), rows)
+    for task in ("match", "judge"):
+        if task in said:
+            rows = [(f"{each['score']:.4f}", json.dumps(each["text"])) for each in said[task]]
+            console.table(("score", "text"), rows)
     if not said:
         rows = [
             (f"{each['score']:.4f}", each["object"], *(f"{n:.0f}" for n in each["box"]))

@@ -38,8 +38,9 @@ from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
 from edgekit.runtimes.vision_language.model import (
     CAPTION,
     DETECTOR,
-    MATCH,
-    VQA,
+    FUSED,
+    JUDGE,
+    NLVR2,
     Seen,
     fusion_name,
 )
@@ -278,12 +279,15 @@ def _round(model: LoadedVlm, image: Any, clock: Clock) -> tuple[Samples, int]:
     looked = (clock.now_ns() - begun) / 1e6
     found: Samples = {**model.times, LOOK: [looked]}
     tasks, lengths = model.settings.tasks, model.settings.lengths
-    if {VQA, MATCH} & {*tasks}:
+    if FUSED & {*tasks}:
         for length in lengths:
             took = _fuse(model, seen, length, clock)
             found[fusion_name(length)] = model.times[fusion_name(length)]
             if length == lengths[0]:
                 found[ASK] = [looked + took]
+    if NLVR2 in tasks:
+        model.judge_words(seen, seen, [model.vocabulary.mask])
+        found[JUDGE] = model.times[JUDGE]
     tokens = 0
     if CAPTION in tasks:
         begun = clock.now_ns()

@@ -18,15 +18,33 @@ import edgekit
 from edgekit.bundle import PARITY_TOLERANCE, open_bundle
 from edgekit.bundle.assembly import open_assembly
 from edgekit.cli import main
-from edgekit.errors import BundleError, CheckpointError, ParityError, UsageError
+from edgekit.errors import (
+    BundleError,
+    CheckpointError,
+    ParityError,
+    UnknownNameError,
+    UsageError,
+)
 from edgekit.export.vision_language import VlmExport, export_vlm, settings_of
 from edgekit.export.vision_language.agreement import compare, drawn_images, tell_all
+from edgekit.export.vision_language.graphs import graphs_of
 from edgekit.export.vision_language.vocabulary import placeholder_vocabulary
 from edgekit.export.vision_language.whole import Whole
-from edgekit.models.minivlm.network import VlmFacts, fitted, fresh_vlm, random_vlm, save_vlm
+from edgekit.models.minivlm.network import (
+    VlmFacts,
+    create_vlm,
+    fitted,
+    fresh_vlm,
+    random_vlm,
+    save_vlm,
+)
 from edgekit.models.minivlm.specs import get_vlm
 from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
 from edgekit.runtimes.vision_language.model import Seen
+from edgekit.runtimes.vision_language.text import Vocabulary
+from edgekit.training.vision_language import talk
+from edgekit.training.vision_language.accuracy import Wanted, evaluate_vlm
+from tests.training.vision_language.oracle import folder
 
 pytest.importorskip("tokenizers")
 MODEL = "minivlm-tiny"
@@ -138,19 +156,70 @@ def test_what_graphs_are_proven_on_is_masked() -> None:
     )
 
 
-def test_an_untrained_detector_is_exported(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[VlmExport, Path]:
+    """Of a network as it begins, for matching and for statements on two images."""
+    folder = tmp_path_factory.mktemp("untrained")
+    words = Vocabulary(talk.vocabulary())
+    facts = VlmFacts(MODEL, ("match", "nlvr2"), vocabulary=words.fingerprint)
+    module = fresh_vlm(fitted(get_vlm(MODEL), facts, words.size), facts, 1)
+    save_vlm(module, facts, folder / "w.safetensors")
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in words.tokens))
+    weights = folder / "w.safetensors"
+    out = folder / "bundle"
+    return export_vlm(MODEL, "x86", weights=str(weights), skip=["openvino"], out=out), weights
+
+
+def test_an_untrained_detector_is_exported(untrained: tuple[VlmExport, Path]) -> None:
     """Its scores are so close that rounding moves its regions: which, is recorded."""
-    words = placeholder_vocabulary(70)
-    facts = VlmFacts(MODEL, ("match",), vocabulary=words.fingerprint)
-    save_vlm(
-        fresh_vlm(fitted(get_vlm(MODEL), facts, 70), facts, 1), facts, tmp_path / "w.safetensors"
-    )
-    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in words.tokens))
-    weights = str(tmp_path / "w.safetensors")
-    found = export_vlm(MODEL, "x86", weights=weights, skip=["openvino"], out=tmp_path / "b")
+    found, _ = untrained
     agreement = found.assembly.agreement["onnxruntime"]
     assert agreement.steady < 0.5 and agreement.features < 1e-4
     assert any("its detector was never trained" in warning for warning in found.warnings)
+    assert {*found.assembly.parts} == {"detector", "box-head", "fusion-16", "fusion-32", "judge"}
+
+
+def test_statements_on_two_images_are_judged_as_torch_does(
+    untrained: tuple[VlmExport, Path], tmp_path: Path
+) -> None:
+    found, weights = untrained
+    data, _ = folder(tmp_path, 4, 8)
+    torchs, runtime = evaluate_vlm(found.path, Wanted(data, candidates=4), weights=weights)
+    assert runtime.items["statements"] == 8
+    assert runtime.agreement == {"judgements": 1.0}
+    assert runtime.figures == pytest.approx(torchs.figures)
+
+
+def test_run_judges(
+    untrained: tuple[VlmExport, Path],
+    image: NDArray[np.uint8],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photo = str(_photo(tmp_path / "photo.png", image))
+    line = ["run", str(untrained[0].path), photo, "--judge", "there is a red circle"]
+    assert main([*line, "--second", photo, "--json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)["judge"]
+    assert 0 < said["score"] < 1
+    assert main(line) == 2
+    assert "--judge STATEMENT and --second IMAGE go together" in capsys.readouterr().err
+    assert main([*line, "--second", str(tmp_path / "none.png")]) == 2
+    assert main(["run", str(untrained[0].path), photo, "--ask", "what is this?"]) == 2
+    assert "were not trained for vqa: for match, nlvr2" in capsys.readouterr().err
+
+
+def test_graphs_of_some_tasks_alone(untrained: tuple[VlmExport, Path], tmp_path: Path) -> None:
+    weights = str(untrained[1])
+    with pytest.raises(UsageError, match="were not trained for caption: for match, nlvr2"):
+        export_vlm(MODEL, "x86", weights=weights, tasks=["caption"], out=tmp_path / "b")
+    with pytest.raises(UnknownNameError, match="unknown task 'mach': did you mean match"):
+        export_vlm(MODEL, "x86", weights=weights, tasks=["mach"], out=tmp_path / "b")
+    created = create_vlm(MODEL, weights)
+    settings = settings_of(created, tasks=["match"])
+    assert settings.tasks == ("match",)
+    assert {*graphs_of(created.module, settings)[0]} == {
+        "detector", "box-head", "fusion-16", "fusion-32",
+    }  # fmt: skip
 
 
 # ---- weights and vocabularies ------------------------------------------------------------------

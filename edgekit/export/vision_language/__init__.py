@@ -1,6 +1,6 @@
 """MiniVLM as one bundle of several graphs.
 
-    MiniVlm --graphs--> detector, box-head, fusion-35, fusion-128, context, step
+    MiniVlm --graphs--> detector, box-head, fusion-35, fusion-128, judge, context, step
                 |         each through pipeline.py: passes, artifacts, parity, a bundle of its own
     torch stages, drawn images --recorded--> the inputs that each graph is proven on
                 |
@@ -41,7 +41,7 @@ from edgekit.models.minivlm.specs import get_vlm
 from edgekit.models.variant import IMAGENET_MEAN, IMAGENET_STD
 from edgekit.runtimes.model import artifact_of
 from edgekit.runtimes.vision_language.loaded import LoadedVlm
-from edgekit.runtimes.vision_language.model import CAPTION, DETECTOR, MATCH, VQA
+from edgekit.runtimes.vision_language.model import CAPTION, DETECTOR, MATCH, NLVR2, VQA
 
 __all__ = ["VlmExport", "export_vlm", "settings_of"]
 
@@ -86,8 +86,8 @@ def export_vlm(
         out: folder of the bundle; ``./<model>-<target>`` when None.
         canvas: height and width that images are fitted into, when not the row's.
         min_score: a region's best class must be this likely; by default as in the training.
-        tasks: ``vqa``, ``caption``, ``match``: graphs for these alone, of those that the weights
-            were trained for; all when empty.
+        tasks: ``vqa``, ``caption``, ``match``, ``nlvr2``: graphs for these alone, of those that
+            the weights were trained for; all when empty.
         skip: runtimes to leave out.
         force: replace ``out`` if it is a bundle.
         seed: of random weights.
@@ -135,7 +135,7 @@ def _of_nothing(settings: VlmSettings) -> str:
     """What to say of weights that can do nothing in a bundle."""
     if settings.tasks:
         return ""
-    return "the weights were not trained to answer, caption or match: the bundle only finds regions"
+    return "the weights were not trained for any task: the bundle only finds regions"
 
 
 def _check_canvas(canvas: tuple[int, int]) -> None:
@@ -147,7 +147,7 @@ def _check_canvas(canvas: tuple[int, int]) -> None:
         )
 
 
-_TASKS = (VQA, CAPTION, MATCH)
+_TASKS = (VQA, CAPTION, MATCH, NLVR2)
 
 
 def _check_tasks(tasks: Collection[str]) -> None:

@@ -20,7 +20,7 @@ from edgekit.bundle.agreement import relative_error
 from edgekit.bundle.assembly import Agreement
 from edgekit.errors import ParityError
 from edgekit.models.random_init import calibration_images
-from edgekit.runtimes.vision_language.model import CAPTION, MATCH, VQA, Seen, VisionLanguage
+from edgekit.runtimes.vision_language.model import CAPTION, FUSED, NLVR2, VQA, Seen, VisionLanguage
 from edgekit.runtimes.vision_language.text import SPECIAL
 
 # Images that the graphs and the whole are compared on: (height, width), of other shapes than the
@@ -50,7 +50,7 @@ class Told:
     Attributes:
         caption: its tokens.
         answers: number of the likeliest answer to each text.
-        match: both logits of each text.
+        match: both logits of each text, and of statements on this image and less of it.
     """
 
     caption: tuple[int, ...]
@@ -86,7 +86,7 @@ def _words(model: VisionLanguage) -> list[int]:
 def _tell(model: VisionLanguage, seen: Seen) -> Told:
     tasks, vocabulary = model.settings.tasks, model.vocabulary
     caption = tuple(model.caption_tokens(seen)) if CAPTION in tasks else ()
-    if not {VQA, MATCH} & {*tasks}:
+    if not FUSED & {*tasks}:
         return Told(caption, (), ())
     words = _words(model)
     tags = vocabulary.fitting(seen.tags, 2)
@@ -97,7 +97,13 @@ def _tell(model: VisionLanguage, seen: Seen) -> Told:
         if len(text) > len(tags) + 2:
             fused.append(model.fuse(seen, vocabulary.pair(text[: -len(tags) - 1], tags)))
     answers = tuple(int(out["answers"][0].argmax()) for out in fused if "answers" in out)
-    return Told(caption, answers, tuple(float(x) for out in fused for x in out["match"][0]))
+    match = [float(x) for out in fused for x in out["match"][0]]
+    if NLVR2 in tasks:
+        less = _partly(model, seen, 1)
+        for count in _counts(model.settings.lengths):
+            said = (words * count)[:count]
+            match += [float(x) for x in model.judge_words(seen, less, said)]
+    return Told(caption, answers, tuple(match))
 
 
 def _counts(lengths: Sequence[int]) -> list[int]:

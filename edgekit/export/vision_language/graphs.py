@@ -13,9 +13,10 @@ from edgekit.runtimes.vision_language.model import (
     CAPTION,
     CONTEXT,
     DETECTOR,
-    MATCH,
+    FUSED,
+    JUDGE,
+    NLVR2,
     STEP,
-    VQA,
     Tables,
     fusion_name,
 )
@@ -34,20 +35,37 @@ class _BoxHead(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """Embedded text, regions, and which of both there are -> match, answers."""
+    """Embedded text, regions, and which of both there are -> match, answers, pooled.
+
+    The last two only where a head is there that needs them.
+    """
 
     def __init__(self, network: MiniVlm) -> None:
         super().__init__()
         self.bert = network.fusion.bert
         self.matching = network.fusion.cls["seq_relationship"]
-        self.answers = dict(network.fusion.heads.items()).get("vqa")
+        heads = dict(network.fusion.heads.items())
+        self.answers, self.judged = heads.get("vqa"), "nlvr2" in heads
 
     def forward(self, text: Tensor, visual: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
         x = torch.cat([self.bert.embeddings.normalise(text), self.bert.regions(visual)], 1)
         hidden, _ = self.bert.encode(x, hide(seen))
         pooled = self.bert.pool(hidden)
-        match = self.matching(pooled)
-        return (match,) if self.answers is None else (match, self.answers(pooled))
+        outputs = [self.matching(pooled)]
+        if self.answers is not None:
+            outputs.append(self.answers(pooled))
+        return (*outputs, pooled) if self.judged else tuple(outputs)
+
+
+class _Judge(nn.Module):
+    """Two pooled vectors side by side (1, 2 W) -> false and true."""
+
+    def __init__(self, network: MiniVlm) -> None:
+        super().__init__()
+        self.head = network.fusion.heads["nlvr2"]
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, ...]:
+        return (self.head(pooled),)
 
 
 class _Context(nn.Module):
@@ -88,20 +106,23 @@ class _Step(nn.Module):
         return self.predictions(hidden[:, 1]), new_keys, new_values
 
 
+_OF_HEADS = (("vqa", "answers"), ("nlvr2", "pooled"))  # head -> output of a fusion graph
+
+
 def graphs_of(
     network: MiniVlm, settings: VlmSettings
 ) -> tuple[dict[str, nn.Module], dict[str, tuple[str, ...]]]:
     """Graphs by name, and the names of their outputs; only those that a task needs."""
-    answers = ("answers",) if "vqa" in network.fusion.heads else ()
+    heads = network.fusion.heads
+    fused = ("match", *(name for head, name in _OF_HEADS if head in heads))
     rows: list[tuple[str, nn.Module, tuple[str, ...]]] = [
         (DETECTOR, network.tee, ("cells", "logits", "deltas")),
         (BOX_HEAD, _BoxHead(network), ("features", "scores", "deltas")),
     ]
-    if {VQA, MATCH} & {*settings.tasks}:
-        rows += [
-            (fusion_name(length), _Fusion(network), ("match", *answers))
-            for length in settings.lengths
-        ]
+    if FUSED & {*settings.tasks}:
+        rows += [(fusion_name(length), _Fusion(network), fused) for length in settings.lengths]
+    if NLVR2 in settings.tasks:
+        rows.append((JUDGE, _Judge(network), ("judged",)))
     if CAPTION in settings.tasks:
         rows += [
             (CONTEXT, _Context(network), ("keys", "values")),

@@ -181,8 +181,8 @@ _NOTES = (
     "-73 % is reached when the decoder of the word predictions is counted apart from the word "
     "embeddings that it shares: 53.2 M against OSCAR-base with ResNet-101 features, 198.8 M "
     "(-73.3 %). Counted once it is 41.4 M against 175.3 M (-76.4 %).",
-    "What the -94 % was timed on was not found. MACs are 4.79 G against 331.7 G (-98.6 %), with the "
-    "ResNet-101 extractor at 600 x 800 and questions of 35 tokens.",
+    "What the -94 % was timed on was not found. MACs are 4.79 G against 331.7 G (-98.6 %), with "
+    "the ResNet-101 extractor at 600 x 800 and questions of 35 tokens.",
 )
 
 _MINIVLM = MiniVlmSpec(

@@ -19,6 +19,9 @@ from edgekit.runtimes.vision_language.model import (
     CAPTION,
     CONTEXT,
     DETECTOR,
+    FUSED,
+    JUDGE,
+    NLVR2,
     STEP,
     VQA,
     Names,
@@ -144,11 +147,10 @@ def load_vlm(
 
 def _needed(bundle: Assembled) -> list[str]:
     settings = bundle.assembly.settings
-    fusion = (
-        [fusion_name(n) for n in settings.lengths] if {"vqa", "match"} & {*settings.tasks} else []
-    )
+    fusion = [fusion_name(n) for n in settings.lengths] if FUSED & {*settings.tasks} else []
+    judge = [JUDGE] if NLVR2 in settings.tasks else []
     caption = [CONTEXT, STEP] if CAPTION in settings.tasks else []
-    return [DETECTOR, BOX_HEAD, *fusion, *caption]
+    return [DETECTOR, BOX_HEAD, *fusion, *judge, *caption]
 
 
 def _vocabulary(bundle: Assembled) -> Vocabulary:
@@ -243,6 +245,7 @@ def _shapes(model: VisionLanguage, bundle: Assembled) -> dict[str, dict[str, tup
     classes = max(2, _last(bundle, BOX_HEAD, "scores"))
     first = fusion_name(s.lengths[0])
     answers = {"answers": (1, max(1, _last(bundle, first, "answers")))} if VQA in s.tasks else {}
+    pooled = {"pooled": (1, width)} if NLVR2 in s.tasks else {}
     own = (s.layers * s.heads, 1, s.head_size)
     cells = sum(rows * columns for rows, columns in map_sizes(s.height, s.width)[:POOLED])
     anchors = len(model.anchors)
@@ -260,10 +263,11 @@ def _shapes(model: VisionLanguage, bundle: Assembled) -> dict[str, dict[str, tup
         **{
             fusion_name(n): {
                 "text": (1, n, width), "visual": visual, "seen": (1, n + s.regions),
-                "match": (1, 2), **answers,
+                "match": (1, 2), **answers, **pooled,
             }
             for n in s.lengths
         },
+        JUDGE: {"pooled": (1, 2 * width), "judged": (1, 2)},
         CONTEXT: {"tags": (1, s.tags, width), "visual": visual, "keys": context, "values": context},
         STEP: {
             "pair": (1, 2, width), "cached_keys": cache, "cached_values": cache,

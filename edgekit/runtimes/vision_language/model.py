@@ -4,10 +4,12 @@
         vlm.ask("photo.jpg", "what colour is the bus?")     # "red"
         vlm.caption("photo.jpg")                            # "a red bus on a street"
         vlm.match("photo.jpg", ["a bus", "two dogs"])       # [0.93, 0.02]
+        vlm.judge("left.jpg", "right.jpg", "both show a bus")   # 0.88
 
     image -> detector -> proposals -> RoIAlign -> box head -> regions     `look`
     text, regions -> fusion -> answers, match                             `ask`, `match`
     tags, regions -> context -> step, step, step ..                       `caption`
+    text, regions of two images -> fusion, fusion -> judge                `judge`
 
 ``look`` is most of the work, and its result can be given in the place of an image. Each stage is a
 function from arrays to arrays: of a runtime's session in a bundle, of torch where an export
@@ -37,7 +39,9 @@ Arrays = Mapping[str, NDArray[Any]]
 Stage = Callable[[Arrays], Arrays]
 
 DETECTOR, BOX_HEAD, CONTEXT, STEP = "detector", "box-head", "context", "step"
-CAPTION, VQA, MATCH = "caption", "vqa", "match"
+JUDGE = "judge"
+CAPTION, VQA, MATCH, NLVR2 = "caption", "vqa", "match", "nlvr2"
+FUSED = frozenset({VQA, MATCH, NLVR2})  # tasks that a fusion graph is for
 
 
 def fusion_name(length: int) -> str:
@@ -183,6 +187,30 @@ class VisionLanguage:
         seen = self._looked(image)
         return [self._matched(seen, each) for each in words]
 
+    def judge(self, first: Any, second: Any, statement: str) -> float:
+        """How likely a statement on two images is true, on 0..1.
+
+        Raises:
+            UsageError: the weights were not trained for this (``nlvr2``).
+            InputError: as `ask`.
+        """
+        self._needs(NLVR2)
+        most = self.settings.lengths[-1] - 2
+        words = self.vocabulary.words(statement, "statement", most)
+        seen = [self._looked(image) for image in (first, second)]
+        logits = self.judge_words(seen[0], seen[1], words)
+        return _share(logits[1] - logits[0])
+
+    def judge_words(self, first: Seen, second: Seen, words: Sequence[int]) -> Floats:
+        """Logits of false and true (2,)."""
+        pooled = np.concatenate(
+            [self._paired(seen, words)["pooled"] for seen in (first, second)], 1
+        )
+        with self._timed(JUDGE):
+            outputs = self._stages[JUDGE]({"pooled": pooled})
+        judged: Floats = _finite(outputs, JUDGE)["judged"][0]
+        return judged
+
     def caption(self, image: Any) -> str:
         """A sentence about an image, each word the likeliest.
 
@@ -264,10 +292,14 @@ class VisionLanguage:
         known = self._names.answers
         return known[number] if number < len(known) else f"answer {number}"
 
-    def _matched(self, seen: Seen, words: Sequence[int]) -> float:
+    def _paired(self, seen: Seen, words: Sequence[int]) -> Arrays:
+        """Of a text beside what is there."""
         room = min(self.settings.lengths[-1] - len(words) - 3, self.settings.tags)
         tags = self.vocabulary.fitting(seen.tags, room)
-        logits = self.fuse(seen, self.vocabulary.pair(words, tags))["match"][0]
+        return self.fuse(seen, self.vocabulary.pair(words, tags))
+
+    def _matched(self, seen: Seen, words: Sequence[int]) -> float:
+        logits = self._paired(seen, words)["match"][0]
         return _share(logits[1] - logits[0])
 
     # -- captions ----------------------------------------------------------------------------

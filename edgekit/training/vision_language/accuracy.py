@@ -20,7 +20,7 @@ from edgekit.models.minivlm.network import VlmFacts, canvas_of, read_facts
 from edgekit.models.minivlm.specs import Lengths
 from edgekit.runtimes import is_available
 from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
-from edgekit.runtimes.vision_language.model import CAPTION, DETECTOR, MATCH, VQA
+from edgekit.runtimes.vision_language.model import CAPTION, DETECTOR, MATCH, NLVR2, VQA
 from edgekit.training.data.scenes import Scene, draw_scene, numbers_of, scene
 from edgekit.training.detection.runs import KINDS as BOXES
 from edgekit.training.detection.runs import evaluate_detector
@@ -39,7 +39,6 @@ from edgekit.training.vision_language.tsv import open_tsv
 from edgekit.training.vision_language.writing import Special
 
 Progress = Callable[[str], None]
-NLVR2 = "nlvr2"
 _SAID_EVERY = 500
 _T = TypeVar("_T")
 
@@ -52,8 +51,8 @@ class VlmAccuracy:
         runtime: ``torch``, or a runtime of the bundle.
         figures: see ``figures.py`` and ``evaluation.py``, and of a detector
             ``detection/evaluation.py``; only of what the weights were trained for and the data ask.
-        items: how many ``questions``, ``captions`` and ``candidates`` they are of.
-        agreement: share of ``answers`` and ``captions`` that are torch's, word for word; nothing
+        items: how many ``questions``, ``captions``, ``candidates`` and ``statements`` they are of.
+        agreement: share of ``answers``, ``captions`` and ``judgements`` that are torch's; nothing
             where no weights are at hand.
     """
 
@@ -193,6 +192,7 @@ class _Said:
     answers: Sequence[str] | None = None
     captions: Sequence[tuple[int, ...]] | None = None
     matches: NDArray[np.floating] | None = None
+    judged: Sequence[bool] | None = None
 
     def figures(self, given: Given, before: Told) -> dict[str, float]:
         """See ``figures.py``."""
@@ -204,12 +204,15 @@ class _Said:
             found |= figures.of_captions(self.captions, evaluation.references_of(given))
         if self.matches is not None:
             found |= figures.of_matches(self.matches, evaluation.candidates_of(given))
+        if self.judged is not None:
+            found |= figures.of_judged(self.judged, given.told.paired[: len(self.judged)])
         return found
 
     def items(self) -> dict[str, int]:
         """How much was said."""
         said = {
             "questions": self.answers, "captions": self.captions, "candidates": self.matches,
+            "statements": self.judged,
         }  # fmt: skip
         return {name: len(each) for name, each in said.items() if each is not None}
 
@@ -218,6 +221,7 @@ class _Said:
         pairs = {
             "answers": (self.answers, other.answers),
             "captions": (self.captions, other.captions),
+            "judgements": (self.judged, other.judged),
         }
         return {
             name: float(np.mean([x == y for x, y in zip(a, b, strict=True)]))
@@ -279,11 +283,9 @@ def _transformer(
             evaluation.answers_of(objective, given) if VQA in tasks else None,
             evaluation.captions_of(objective, given) if CAPTION in tasks else None,
             evaluation.matches_of(objective, given) if MATCH in tasks else None,
+            evaluation.judged_of(objective, given) if NLVR2 in tasks else None,
         )
-    found_ = said.figures(given, data.train)
-    if NLVR2 in tasks:
-        found_ |= evaluation.evaluate(objective, given, (NLVR2,), data.train)
-    return VlmAccuracy("torch", found_, said.items(), {}), said
+    return VlmAccuracy("torch", said.figures(given, data.train), said.items(), {}), said
 
 
 def _with(found: Found, min_score: float, progress: Progress) -> Look:
@@ -319,6 +321,7 @@ def _of_bundle(model: LoadedVlm, wanted: Wanted, torchs: _Said, progress: Progre
         _answers(model, given, progress) if VQA in tasks else None,
         _captions(model, given, progress) if CAPTION in tasks else None,
         _matches(model, given, progress) if MATCH in tasks else None,
+        _judged(model, given, progress) if NLVR2 in tasks else None,
     )
     return VlmAccuracy(
         model.runtime, said.figures(given, data.train), said.items(), said.agreement(torchs)
@@ -365,6 +368,18 @@ def _matches(model: LoadedVlm, given: Given, progress: Progress) -> NDArray[np.f
             for one in _counted(items, f"images, each with {len(texts)} captions", progress)
         ]
     )
+
+
+def _judged(model: LoadedVlm, given: Given, progress: Progress) -> list[bool]:
+    images, items = given.told.images, given.told.paired[: given.recipe.evaluated]
+    said = []
+    for item in _counted(items, "statements", progress):
+        first, second = (model.told(images.regions(n), images.tags(n)) for n in item.images)
+        try:
+            said.append(model.judge(first, second, item.caption) > 0.5)
+        except InputError:  # too long
+            said.append(not item.label)
+    return said
 
 
 def _counted(items: Sequence[_T], what: str, progress: Progress) -> Iterator[_T]:

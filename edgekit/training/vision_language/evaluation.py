@@ -1,7 +1,6 @@
 """How good a network is on what it was not trained on.
 
 The figures are those of ``figures.py``, and
-nlvr2               share of statements judged rightly
 words, match        of pre-training: hidden words, and pairs
 """
 
@@ -116,6 +115,12 @@ def matches_of(objective: VlmObjective, given: drawn.Given) -> NDArray[np.float3
     return scores.view(len(items), len(items)).cpu().numpy()
 
 
+def judged_of(objective: VlmObjective, given: drawn.Given) -> list[bool]:
+    """Whether each statement on two images is true."""
+    parts = _all(drawn.Pairs(given), objective)
+    return [bool(best) for part in parts for best in objective.judge(part).argmax(1).tolist()]
+
+
 def candidates_of(given: drawn.Given) -> tuple[Captioned, ...]:
     """Images that are searched."""
     return given.told.captioned[: given.recipe.candidates]
@@ -138,9 +143,8 @@ def _match(objective: VlmObjective, given: drawn.Given, _before: Told) -> Figure
 
 
 def _nlvr2(objective: VlmObjective, given: drawn.Given, _before: Told) -> Figures:
-    task = drawn.Pairs(given)
-    right = [objective.judge(part).argmax(1) == part["labels"] for part in _all(task, objective)]
-    return {"nlvr2": float(torch.cat(right).float().mean())}
+    said = judged_of(objective, given)
+    return figures.of_judged(said, given.told.paired[: len(said)])
 
 
 def _pretrain(objective: VlmObjective, given: drawn.Given, _before: Told) -> Figures:

@@ -5,6 +5,7 @@ vqa_new             of questions never asked in training
 vqa_chance          of the answer that is right most often in training, whatever is asked
 caption_cider       CIDEr-D of captions written greedily; caption_exact, whether they are said
 image_to_text       share of images whose first caption of all is theirs; text_to_image
+nlvr2               share of statements judged rightly
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.training.vision_language.cider import Cider, Words
-from edgekit.training.vision_language.source import Asked, Captioned, Told
+from edgekit.training.vision_language.source import Asked, Captioned, Paired, Told
 
 Figures = dict[str, float]
 
@@ -82,6 +83,11 @@ def of_matches(scores: NDArray[np.floating], items: Sequence[Captioned]) -> Figu
         "image_to_text": _first_is_right(scores, right),
         "text_to_image": _first_is_right(scores.T, right.T),
     }
+
+
+def of_judged(said: Sequence[bool], items: Sequence[Paired]) -> Figures:
+    """Of statements on two images."""
+    return {"nlvr2": float(np.mean([a == b.label for a, b in zip(said, items, strict=True)]))}
 
 
 def _first_is_right(scores: NDArray[np.floating], right: NDArray[np.bool_]) -> float:

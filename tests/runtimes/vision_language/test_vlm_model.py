@@ -36,7 +36,7 @@ class Stages:
         self.logits = rng.normal(size=(1, ANCHORS)).astype(np.float32)
 
     def table(self) -> dict[str, Callable[[Arrays], Arrays]]:
-        names = ("detector", "box-head", "fusion-8", "fusion-16", "context", "step")
+        names = ("detector", "box-head", "fusion-8", "fusion-16", "judge", "context", "step")
         return {name: self._stage(name) for name in names}
 
     def _stage(self, name: str) -> Callable[[Arrays], Arrays]:
@@ -60,7 +60,12 @@ class Stages:
         return {"features": features, "scores": scores, "deltas": np.zeros((count, 4), np.float32)}
 
     def _fusion(self, inputs: Arrays) -> Arrays:
-        return {"match": np.array([[0.0, 1.0]]), "answers": np.array([[-1.0, 2.0, 0.5]])}
+        pooled = np.full((1, WIDTH), len(self.given["fusion-8"]), np.float32)
+        answers = np.array([[-1.0, 2.0, 0.5]])
+        return {"match": np.array([[0.0, 1.0]]), "answers": answers, "pooled": pooled}
+
+    def _judge(self, inputs: Arrays) -> Arrays:
+        return {"judged": np.array([[0.0, 3.0]])}
 
     def _context(self, inputs: Arrays) -> Arrays:
         count = inputs["seen"].shape[1]
@@ -113,6 +118,21 @@ def test_an_answer() -> None:
     assert given["text"].shape == (1, 8, WIDTH) and given["visual"].shape == (1, 3, FEATURE + 6)
     assert given["seen"][0, :8].tolist() == [1] * 5 + [0] * 3, "[CLS] three words [SEP]"
     assert {"detector", "fusion-8"} <= {*vlm.times}
+
+
+def test_a_statement_on_two_images() -> None:
+    stages = Stages()
+    vlm = model(stages, tasks=("nlvr2",))
+    first, second = vlm.look(image()), vlm.look(image(20, 20))
+    assert vlm.judge(first, second, "a cat") == pytest.approx(1 / (1 + np.exp(-3)))
+    seen = [given["visual"][0] for given in stages.given["fusion-8"]]
+    assert np.array_equal(seen[0], first.visual) and np.array_equal(seen[1], second.visual)
+    (given,) = stages.given["judge"]
+    assert given["pooled"].tolist() == [[1] * WIDTH + [2] * WIDTH], "the first image's first"
+    with pytest.raises(UsageError, match="not trained for nlvr2"):
+        model(Stages()).judge(first, second, "a cat")
+    with pytest.raises(InputError, match="the statement is empty"):
+        vlm.judge(first, second, " ")
 
 
 def test_a_longer_text_takes_the_longer_graph() -> None:
