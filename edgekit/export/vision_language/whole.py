@@ -45,6 +45,7 @@ class Whole:
         self.weights = _weights_facts(created)
         self.tables = tables_of(network)
         self.graphs, self.outputs = graphs_of(network, settings)
+        self._records = True
         self.samples: dict[str, list[dict[str, NDArray[Any]]]] = {name: [] for name in self.graphs}
         stages = {name: self._recording(name) for name in self.graphs}
         names = Names(created.facts.answers, created.facts.objects)
@@ -57,6 +58,7 @@ class Whole:
         self.samples = {
             name: _spread(kept, len(self.images)) for name, kept in self.samples.items()
         }
+        self._records = False
 
     def _run(self, name: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """The graph in torch."""
@@ -66,10 +68,11 @@ class Whole:
         return {key: out.numpy() for key, out in zip(self.outputs[name], results, strict=True)}
 
     def _recording(self, name: str) -> Stage:
-        """As `_run`, and remembers what it is given."""
+        """As `_run`, and remembers what it is given until the samples are complete."""
 
         def run(inputs: Arrays) -> Arrays:
-            self.samples[name].append({key: np.array(value) for key, value in inputs.items()})
+            if self._records:
+                self.samples[name].append({key: np.array(value) for key, value in inputs.items()})
             return self._run(name, inputs)
 
         return run

@@ -59,24 +59,12 @@ def train_detector(
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> Outcome:
-    """Train the detector of a MiniVLM as ``recipe`` says, and leave everything in ``out``.
+    """Train the detector of a MiniVLM; see `edgekit.training.runs.train`.
 
     The weights that are kept are a whole MiniVLM's, of which the transformer is that of
     ``recipe.weights``, or as drawn: the next training begins with them. Their facts name the
     classes and attributes of the data, and what the transformer was trained for. The figure that
     decides which epoch is the best is mAP50 on the held-out images.
-
-    Args:
-        recipe: of the run.
-        out: a folder; made if it is not there.
-        resume: go on with the run that is in it, to the same bits as if it had never stopped.
-        force: throw away the run that is in it.
-        progress: called with one line per epoch, and every ten seconds.
-
-    Ctrl-C ends it behind a step, with all that is done saved: ``Outcome.interrupted``.
-
-    Raises:
-        EdgekitError: any of the tree in ``edgekit.errors``.
     """
     recipe, out = recipe.settled(), Path(out)
     check_folder(out, resume=resume, force=force)

@@ -48,23 +48,11 @@ def train_vlm(
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> Outcome:
-    """Train the transformer of a MiniVLM as ``recipe`` says, and leave everything in ``out``.
+    """Train the transformer of a MiniVLM; see `edgekit.training.runs.train`.
 
     The weights that are kept are a whole MiniVLM's, with the detector of ``recipe.detector`` or
     ``recipe.weights``, or a drawn one, and say which. The figure that decides which epoch is the
     best is the first of the stage's, see ``evaluation.py``; of pre-training the last epoch is.
-
-    Args:
-        recipe: of the run.
-        out: a folder; made if it is not there.
-        resume: go on with the run that is in it, to the same bits as if it had never stopped.
-        force: throw away the run that is in it.
-        progress: called with one line per epoch, and every ten seconds.
-
-    Ctrl-C ends it behind a step, with all that is done saved: ``Outcome.interrupted``.
-
-    Raises:
-        EdgekitError: any of the tree in ``edgekit.errors``.
     """
     recipe, out = recipe.settled(), Path(out)
     check_folder(out, resume=resume, force=force)

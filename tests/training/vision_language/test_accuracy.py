@@ -88,7 +88,7 @@ def test_weights_have_the_figures_of_their_training(run: Path, data: tuple[str, 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = max((line for line in lines if "score" in line), key=lambda line: line["score"])
     (found,) = evaluate_vlm(run, Wanted(data[0], evaluated=30, candidates=5))
-    assert found.items == {"questions": 30, "captions": 6, "candidates": 5}
+    assert found.items == {"questions": 30, "captions": 6, "candidates": 5, "statements": 6}
     assert len(found.figures) == 8
     for name, figure in found.figures.items():
         assert figure == pytest.approx(best[name]), name
@@ -96,7 +96,9 @@ def test_weights_have_the_figures_of_their_training(run: Path, data: tuple[str, 
 
 def test_what_was_trained_on_is_another_split(run: Path, data: tuple[str, str]) -> None:
     (found,) = evaluate_vlm(run, Wanted(data[0], trained_on=True))
-    assert found.items == {"questions": 16 * 8, "captions": 16, "candidates": 16}
+    assert found.items == {
+        "questions": 16 * 8, "captions": 16, "candidates": 16, "statements": 16,
+    }  # fmt: skip
     assert "vqa_new" not in found.figures
 
 
