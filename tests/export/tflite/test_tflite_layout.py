@@ -231,6 +231,17 @@ def test_a_product_with_a_transposed_matrix(op):
         assert "BATCH_MATMUL" in operators
 
 
+def test_few_queries_of_many_keys_move_no_data():
+    nodes = [
+        helper.make_node("Transpose", ["k"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "t"], ["p"]),
+        helper.make_node("Softmax", ["p"], ["y"]),
+    ]
+    feeds = {"q": noise(3, 2, 8), "k": noise(3, 20, 8, seed=1)}
+    operators = check(graph(nodes, feeds, {}, ["y"]), feeds, tolerance=1e-5)
+    assert operators == ["BATCH_MATMUL", "SOFTMAX"]
+
+
 def test_two_permutations_of_channels_share_their_transpositions():
     nodes = [
         helper.make_node("Gather", ["x", "p"], ["a"], axis=1),
