@@ -10,7 +10,7 @@ from edgekit.cli.console import Console, count_text
 from edgekit.errors import MeasurementError, UsageError
 
 if TYPE_CHECKING:
-    from edgekit.profiling.stages import StageRun, StagesResult
+    from edgekit.profiling.stages_result import StageRun, StagesResult
 
 # Options that are for bundles of one graph, with what they are when not given.
 _NOT_HERE: dict[str, object] = {
@@ -50,7 +50,7 @@ def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
     console.document(result)
     _print(result, console)
     again = f"edgekit profile {shlex.quote(arguments.bundle)} --save DIR"
-    console.next(f"keep {shlex.quote(str(saved))}" if saved else again)
+    console.next(f"edgekit report {shlex.quote(str(saved))}" if saved else again)
     _judge(result, arguments)
 
 

@@ -41,6 +41,7 @@ from edgekit.profiling.result import (
     Run,
     result_from_json,
 )
+from edgekit.profiling.result_text import result_text
 from edgekit.runtimes import RUNTIMES
 from edgekit.targets import TARGETS
 
@@ -495,23 +496,8 @@ def read_result(path: Path) -> ProfileResult:
     Raises:
         InputError: missing, too large, not UTF-8, truncated, or not a profile result.
     """
+    text = result_text(path, MAX_RESULT_BYTES)
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(handle, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise InputError(
-                    f"{str(path)!r} is no plain file: give a result of edgekit profile"
-                )
-            data = stream.read(MAX_RESULT_BYTES + 1)
-        if len(data) > MAX_RESULT_BYTES:
-            raise InputError(
-                f"{path.name} has more than {MAX_RESULT_BYTES >> 20} MiB: no result has"
-            )
-        return result_from_json(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 text: {error}") from None
+        return result_from_json(text)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read the result {str(path)!r}: {reason}") from None

@@ -26,6 +26,8 @@ from edgekit.errors import InputError
 
 KIND = "edgekit-profile"
 SCHEMA_VERSION = 1
+STAGES_KIND = "edgekit-stages"
+_OTHER_KINDS = {STAGES_KIND: "a result by stage, which edgekit report reads as *.stages.json"}
 MAX_RESULT_BYTES = 256 << 20
 
 ENGINE, COPIES, PIPELINE = SCOPES = ("engine", "copies", "pipeline")
@@ -470,7 +472,8 @@ def _check_kind(document: object) -> None:
     """Tell a foreign file and another version apart before unknown keys are complained about."""
     kind = document.get("kind") if isinstance(document, dict) else None
     if not isinstance(document, dict) or kind != KIND:
-        raise SchemaError("kind", f"expected {KIND!r}: this file is something else")
+        other = _OTHER_KINDS.get(kind) if isinstance(kind, str) else None
+        raise SchemaError("kind", f"expected {KIND!r}: this file is {other or 'something else'}")
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise SchemaError(

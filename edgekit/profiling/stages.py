@@ -28,7 +28,8 @@ from edgekit.profiling.clock import Clock, cpu_share, read_usage
 from edgekit.profiling.environment import choose_cpus, read_machine, read_state
 from edgekit.profiling.job import Job, run_job
 from edgekit.profiling.latency import no_collection
-from edgekit.profiling.result import Machine, Process, State, WarmUp
+from edgekit.profiling.result import Process, State, WarmUp
+from edgekit.profiling.stages_result import ASK, LOOK, WRITE, StageRun, StagesResult
 from edgekit.profiling.statistics import summarise
 from edgekit.profiling.verdict import Evidence, judge
 from edgekit.runtimes import is_available, require_runtime
@@ -45,7 +46,6 @@ from edgekit.runtimes.vision_language.model import (
     fusion_name,
 )
 
-LOOK, ASK, WRITE = "look", "ask", "caption"
 DRAWN = (480, 640)  # height and width of the image where none is given
 _LEAST_ROUNDS = 5
 # kind of length -> processes, seconds and rounds of warm-up in each
@@ -56,68 +56,6 @@ PRESETS: Mapping[str, tuple[int, float, int]] = {
 }
 
 Samples = dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One stage in one runtime, over all processes.
-
-    Attributes:
-        stage: its name; ``step`` is one token.
-        runtime: key of ``RUNTIMES``; what is computed by numpy depends on it too, by caches.
-        threads: the graphs computed with.
-        samples_ms: by process.
-        p10_ms: of all samples, as are ``p50_ms`` and ``p90_ms``.
-        spread: between the processes' medians, see ``statistics``; None of one process.
-        verdict: by the rules of ``verdict.py``; what disturbed a process disturbed all its stages.
-        reasons: why it is not ``stable``.
-    """
-
-    stage: str
-    runtime: str
-    threads: int
-    samples_ms: tuple[tuple[float, ...], ...]
-    p10_ms: float
-    p50_ms: float
-    p90_ms: float
-    spread: float | None
-    verdict: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class StagesResult:
-    """What ``edgekit profile`` says of a vision-language bundle.
-
-    Attributes:
-        model: id; ``params`` and ``macs`` as the bundle has them.
-        random: whether its weights are.
-        image: what was looked at, in words.
-        tokens: of the caption, by runtime; with random weights it says nothing, but costs the same.
-        machine: where it ran; ``before`` and ``after``: in which state.
-        runs: a row a stage, runtime and number of threads.
-    """
-
-    model: str
-    params: int
-    macs: int
-    random: bool
-    image: str
-    tokens: Mapping[str, int]
-    machine: Machine
-    before: State
-    after: State
-    runs: tuple[StageRun, ...]
-    kind: str = "edgekit-stages"
-
-    def median_ms(self, stage: str, runtime: str, threads: int = 1) -> float:
-        """Of one row."""
-        (found,) = (
-            run.p50_ms
-            for run in self.runs
-            if (run.stage, run.runtime, run.threads) == (stage, runtime, threads)
-        )
-        return found
 
 
 def profile_stages(
