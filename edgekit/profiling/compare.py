@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from edgekit.errors import InputError
-from edgekit.profiling.result import Instructions, Memory, ProfileResult, Run
+from edgekit.profiling.result import Environment, Instructions, Memory, ProfileResult, Run
 from edgekit.profiling.statistics import spread
 from edgekit.runtimes import RUNTIMES
 
@@ -69,10 +70,31 @@ class Change:
 
 # ---- may they be compared? -------------------------------------------------------------------
 
-Fact = Callable[[ProfileResult], object]
+
+class Timed(Protocol):
+    """A run of any kind of result."""
+
+    @property
+    def runtime(self) -> str:
+        """Key of ``RUNTIMES``."""
+
+
+class Measured(Protocol):
+    """A result of any kind: of one graph, or by stage."""
+
+    @property
+    def environment(self) -> Environment:
+        """Where it was measured."""
+
+    @property
+    def runs(self) -> Sequence[Timed]:
+        """What was."""
+
+
+R = TypeVar("R")
 
 # What counts as another environment. Anything that a table of speeds would have as a column.
-_ENVIRONMENT: tuple[tuple[str, Fact], ...] = (
+_ENVIRONMENT: tuple[tuple[str, Callable[[Measured], object]], ...] = (
     ("architecture", lambda r: r.environment.machine.architecture),
     ("board", lambda r: r.environment.machine.board),
     ("cpu", lambda r: r.environment.machine.cpu),
@@ -101,14 +123,14 @@ _ENVIRONMENT: tuple[tuple[str, Fact], ...] = (
 
 # What counts as another thing measured. Not here: checksums, since a rebuilt model is what a
 # gate looks at.
-_SUBJECT: tuple[tuple[str, Fact], ...] = (
+_SUBJECT: tuple[tuple[str, Callable[[ProfileResult], object]], ...] = (
     ("model", lambda r: r.facts.id),
     ("inputs", lambda r: _pairs(r.facts.inputs)),
     ("precision", lambda r: r.facts.precision),
 )
 
 
-def differences(a: ProfileResult, b: ProfileResult) -> tuple[str, ...]:
+def differences(a: Measured, b: Measured) -> tuple[str, ...]:
     """What about the environments of two results differs; empty when they are comparable."""
     named = [*_differing(_ENVIRONMENT, a, b), *_memory_sizes(a, b), *_versions(a, b)]
     return tuple(named)
@@ -119,22 +141,20 @@ def unlike(a: ProfileResult, b: ProfileResult) -> tuple[str, ...]:
     return tuple(_differing(_SUBJECT, a, b))
 
 
-def _differing(
-    facts: tuple[tuple[str, Fact], ...], a: ProfileResult, b: ProfileResult
-) -> Iterator[str]:
+def _differing(facts: tuple[tuple[str, Callable[[R], object]], ...], a: R, b: R) -> Iterator[str]:
     for name, fact in facts:
         one, other = fact(a), fact(b)
         if one != other:
             yield f"{name}: {_shown(one)} / {_shown(other)}"
 
 
-def _memory_sizes(a: ProfileResult, b: ProfileResult) -> Iterator[str]:
+def _memory_sizes(a: Measured, b: Measured) -> Iterator[str]:
     one, other = a.environment.machine.memory_bytes, b.environment.machine.memory_bytes
     if abs(one - other) > _MEMORY_SIZE_TOLERANCE * max(one, other):
         yield f"memory: {one / 1e9:.1f} GB / {other / 1e9:.1f} GB"
 
 
-def _versions(a: ProfileResult, b: ProfileResult) -> Iterator[str]:
+def _versions(a: Measured, b: Measured) -> Iterator[str]:
     """Of what computed in both: the runtimes that both measured, and numpy."""
     names = {"numpy"}
     for runtime in {run.runtime for run in a.runs} & {run.runtime for run in b.runs}:
@@ -156,7 +176,7 @@ def _pairs(table: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(f"{key} {_shown(value)}" for key, value in sorted(table.items()))
 
 
-def _pinned(result: ProfileResult) -> object:
+def _pinned(result: Measured) -> object:
     """Which CPUs, where they are of several kinds; else they are as good as each other."""
     cpus = result.environment.cpus
     several = len(result.environment.machine.clusters) > 1

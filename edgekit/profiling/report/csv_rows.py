@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from edgekit.profiling.report.html import shown
 from edgekit.profiling.result import Instructions, ProfileResult, Run
@@ -45,12 +45,17 @@ def csv_rows(results: Sequence[ProfileResult]) -> Iterator[dict[str, Cell]]:
 
 
 def csv_report(results: Sequence[ProfileResult]) -> str:
-    """The rows as text, under a line of names; lines end as RFC 4180 has it."""
+    """The rows as text, under a line of names."""
+    return csv_text(COLUMNS, (row.values() for row in csv_rows(results)))
+
+
+def csv_text(names: Iterable[str], rows: Iterable[Iterable[Cell]]) -> str:
+    """A line of names and the rows; lines end as RFC 4180 has it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for row in csv_rows(results):
-        writer.writerow([_written(cell) for cell in row.values()])
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_written(cell) for cell in row])
     return text.getvalue()
 
 

@@ -19,7 +19,7 @@ _HEADS = ("model", "runtime", "threads", "scope", "p50 ms", "95 % interval", "p9
           "verdict")  # fmt: skip
 _COUNTED = ("model", "emulated core", "runtime", "threads", "instructions an inference",
             "repetitions", "spread", "emulator")  # fmt: skip
-_LEFT = {"model", "emulated core", "runtime", "scope", "verdict", "emulator"}
+_LEFT = {"model", "emulated core", "runtime", "scope", "stage", "verdict", "emulator"}
 
 
 def markdown_report(results: Sequence[ProfileResult], *, unlike: Sequence[str] = ()) -> str:
@@ -36,8 +36,8 @@ def markdown_report(results: Sequence[ProfileResult], *, unlike: Sequence[str] =
         *(f"**Unlike environments:** {safe(text)}" for text in unlike),
         *where,
         "",
-        *_table(_HEADS, [_row(name, run) for name, result in named for run in result.runs]),
-        *_table(_COUNTED, [_count(name, i) for name, r in counted for i in r.instructions]),
+        *table(_HEADS, [_row(name, run) for name, result in named for run in result.runs]),
+        *table(_COUNTED, [_count(name, i) for name, r in counted for i in r.instructions]),
         *_ratios(results),
         *_limits(results),
     ]
@@ -52,8 +52,8 @@ def _where(result: ProfileResult) -> str:
     return f"Measured on {safe(words.place(result))}."
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Nothing at all where there are no rows."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Its lines and an empty one; nothing at all where there are no rows."""
     if not rows:
         return []
     rule = ("---" if head in _LEFT else "---:" for head in heads)

@@ -5,15 +5,13 @@ verdict -> figures -> known networks -> each result: latency ... how it was meas
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgekit.profiling.report import details, layers, overview, surroundings, words
 from edgekit.profiling.report.html import Markup, tag
 from edgekit.profiling.report.parts import Missing, bullets, callout, missing_text, section
+from edgekit.profiling.report.sheet import sheet
 from edgekit.profiling.result import ProfileResult
 
 _MOST_RESULTS = 40  # that are shown in detail
@@ -58,29 +56,8 @@ def html_report(results: Sequence[ProfileResult], *, unlike: Sequence[str] = ())
         unlike: what differs between their environments, in words: said at the top.
     """
     assert results, "a report of nothing"
-    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     title = words.sentence(results[0]) if len(results) == 1 else f"{len(results)} profiles"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=Markup(_policy(style))),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="generator", content="edgekit"),
-        tag("title", title),
-        tag("style", Markup(style)),
-    )
-    page = tag("html", head, tag("body", _body(results, unlike)), lang="en")
-    return f"<!doctype html>\n{page}\n"
-
-
-def _policy(style: str) -> str:
-    """Nothing may be loaded or run; of styles only the page's own."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
-        "form-action 'none'"
-    )
+    return sheet(title, _body(results, unlike))
 
 
 def _body(results: Sequence[ProfileResult], unlike: Sequence[str]) -> Markup:

@@ -53,11 +53,19 @@ class Frame:
         """Pixels from the top to the horizontal axis."""
         return self.top + self.height
 
-    def draw(self, name: str, *parts: Markup) -> Markup:
-        """The chart: its two pieces of SVG in a grid. ``name`` tells what it shows, in words."""
+    def draw(self, name: str, *parts: Markup, described: tuple[str, str] | None = None) -> Markup:
+        """The chart: its two pieces of SVG in a grid.
+
+        Args:
+            name: what it shows, in words.
+            parts: the drawing.
+            described: an id that is free on the page, and more words, where the name is not enough.
+        """
         tall = self.bottom + (_TEXT_BELOW if self.x is not None else 4)
+        at, more = described or (None, "")
         plot = tag(
             "svg",
+            tag("desc", more, id=at) if at else None,
             *self._grid_lines(),
             *parts,
             tag("line", class_="axis", x1="0", x2="100%", y1=self.bottom, y2=self.bottom),
@@ -65,6 +73,7 @@ class Frame:
             class_="plot",
             role="img",
             aria_label=name,
+            aria_describedby=at,
             height=tall,
         )
         if self.y is None:

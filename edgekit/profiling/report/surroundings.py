@@ -20,7 +20,14 @@ from edgekit.profiling.report.parts import (
     section,
     table,
 )
-from edgekit.profiling.result import SCOPES, VERDICTS, ProfileResult, State
+from edgekit.profiling.result import (
+    SCOPES,
+    VERDICTS,
+    Environment,
+    Machine,
+    ProfileResult,
+    State,
+)
 
 _STATE_TITLES = {
     "governors": "governor",
@@ -53,7 +60,7 @@ def environment(result: ProfileResult, anchor: str) -> Markup:
         *(said if notes else ()),
         _machine(result),
         tag("h4", "Before and after"),
-        _states(result),
+        states(result.environment),
         level=3,
     )
 
@@ -66,28 +73,46 @@ def _machine(result: ProfileResult) -> Markup:
             "emulated by" if words.emulated(result) else "measured on",
             "this machine" if result.device == "local" else result.device,
         ),
-        ("board", machine.board),
-        ("processor", machine.cpu),
-        ("architecture", machine.architecture),
+        *_hardware(machine),
         ("CPUs", _cpus(result)),
         ("pinned to", _numbers(where.cpus) or "not pinned"),
-        ("instruction sets", ", ".join(machine.features)),
-        ("memory", words.size(machine.memory_bytes) if machine.memory_bytes else ""),
-        ("virtual", machine.virtual),
-        ("system", ", ".join(filter(None, (machine.system, machine.kernel)))),
-        ("Jetson", ", ".join(filter(None, (machine.jetpack, machine.l4t)))),
-        ("GPU", machine.gpu),
-        ("Python", machine.python),
-        ("packages", _named(machine.packages)),
+        *_software(machine),
     ]
     return facts((name, value) for name, value in pairs if value)
 
 
+def computer(of: Machine) -> Markup:
+    """All that is known of a machine, without what was done on it."""
+    pairs: list[tuple[str, Child]] = [*_hardware(of), ("CPUs", _kinds(of)), *_software(of)]
+    return facts((name, value) for name, value in pairs if value)
+
+
+def _hardware(of: Machine) -> list[tuple[str, Child]]:
+    return [("board", of.board), ("processor", of.cpu), ("architecture", of.architecture)]
+
+
+def _software(of: Machine) -> list[tuple[str, Child]]:
+    return [
+        ("instruction sets", ", ".join(of.features)),
+        ("memory", words.size(of.memory_bytes) if of.memory_bytes else ""),
+        ("virtual", of.virtual),
+        ("system", ", ".join(filter(None, (of.system, of.kernel)))),
+        ("Jetson", ", ".join(filter(None, (of.jetpack, of.l4t)))),
+        ("GPU", of.gpu),
+        ("Python", of.python),
+        ("packages", _named(of.packages)),
+    ]
+
+
 def _cpus(result: ProfileResult) -> str:
-    machine, allowed = result.environment.machine, result.environment.allowed_cpus
-    kinds = ", ".join(f"{count} of {kind}" for kind, count in machine.clusters.items())
+    allowed = result.environment.allowed_cpus
     inside = f"; may use {_numbers(allowed)}" if allowed else ""
-    return f"{machine.cores}{f' ({kinds})' if kinds else ''}{inside}"
+    return f"{_kinds(result.environment.machine)}{inside}"
+
+
+def _kinds(of: Machine) -> str:
+    kinds = ", ".join(f"{count} of {kind}" for kind, count in of.clusters.items())
+    return f"{of.cores}{f' ({kinds})' if kinds else ''}"
 
 
 def _numbers(cpus: Sequence[int]) -> str:
@@ -98,8 +123,9 @@ def _named(table_of: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in table_of.items())
 
 
-def _states(result: ProfileResult) -> Markup:
-    before, after = result.environment.before, result.environment.after
+def states(of: Environment) -> Markup:
+    """What can change while measuring: before, after, and what did."""
+    before, after = of.before, of.after
     rows = list(_state_rows(before, after))
     if not rows:
         return absent(Missing("The state of the machine", "it tells nothing"))
@@ -186,15 +212,19 @@ def _counts(result: ProfileResult) -> str:
     )
 
 
+def verdicts() -> Markup:
+    """Each verdict in words."""
+    rows = [(badge(verdict), words.VERDICT_WORDS[verdict]) for verdict in VERDICTS]
+    return table("Verdicts", columns("verdict", "it says"), rows)
+
+
 def glossary() -> Markup:
     """Verdicts and scopes in words."""
-    verdicts = ((verdict, words.VERDICT_WORDS[verdict]) for verdict in VERDICTS)
-    rows = [(badge(verdict), meaning) for verdict, meaning in verdicts]
     scopes = [(scope, words.SCOPE_WORDS[scope]) for scope in SCOPES]
     return section(
         "What the words mean",
         "words",
-        table("Verdicts", columns("verdict", "it says"), rows),
+        verdicts(),
         table("Scopes", columns("scope", "what is timed"), scopes),
         folded("Reading figures of several machines", tag("p", _TRAVEL)),
     )
