@@ -2,6 +2,8 @@
 
     results -> read and checked -> comparable? -> everything is drawn -> everything is written
 
+Results of one graph, or results by stage of vision-language bundles: never both in one report.
+
 Nothing is written before all that can be refused has been: an output that exists, a result that
 is none, environments that differ.
 """
@@ -12,7 +14,8 @@ import argparse
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,7 @@ from edgekit.cli.console import Console, size_text
 from edgekit.errors import EdgekitError, InputError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
+    from edgekit.profiling.compare import Measured
     from edgekit.profiling.result import ProfileResult
 
 _DEFAULT = Path("report.html")
@@ -57,30 +61,125 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Read all, draw all, write all; then say what was found and where it is."""
-    from edgekit.profiling.budget import read_result
-    from edgekit.profiling.report import csv_report, html_report, markdown_report
-
     given = _files(arguments.results)
     outputs = _outputs(arguments, given)
-    given = _without_stages(given, console)
-    results = {name: read_result(name) for name in _once(given, console)}
-    unlike = _unlike(results, force=arguments.force)
+    names = _once(given, console)
+    found = _by_stage(names) if _are_by_stage(names) else _profiles(names, outputs, console)
+    unlike = _unlike(found, force=arguments.force)
     for line in unlike:
         console.warn(f"unlike environments: {line}")
-    found = tuple(results.values())
-    _say_what_is_empty(results, outputs, console)
-    drawers = {
-        "html": lambda: html_report(found, unlike=unlike),
-        "markdown": lambda: markdown_report(found, unlike=unlike),
-        "csv": lambda: csv_report(found),
-    }
-    drawn = {kind: drawers[kind]() for kind in outputs}
+    drawn = {kind: found.drawers[kind](unlike) for kind in outputs}
     for kind, text in drawn.items():
         if outputs[kind] == _STDOUT:
             console.print(text.replace("\r\n", "\n").rstrip("\n"))
         else:
             _write(outputs[kind], text, force=arguments.force)
-    _tell(console, results, unlike, outputs)
+    _tell(console, found, unlike, outputs)
+
+
+# ---- what was found --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Results of one kind, read, and what can be made of them.
+
+    Attributes:
+        results: by file, in the order to be shown.
+        kinds: of each what it is figures of, where that alone tells some apart.
+        drawers: by key of the outputs; takes what differs between the environments.
+        sentences: what is said of each.
+        documents: of each what ``--json`` says.
+    """
+
+    results: Mapping[Path, Measured]
+    kinds: Sequence[str]
+    drawers: Mapping[str, Callable[[Sequence[str]], str]]
+    sentences: Sequence[str]
+    documents: Sequence[Mapping[str, object]]
+
+
+def _are_by_stage(names: Sequence[Path]) -> bool:
+    """Whether all are results of vision-language bundles, which have a page of their own.
+
+    Raises:
+        UsageError: some are and some are not.
+    """
+    from edgekit.profiling.stages_file import SUFFIX
+
+    kinds = {name.name.endswith(SUFFIX): name for name in reversed(names)}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"{kinds[True].name} is a result by stage and {kinds[False].name} is not: "
+            "report them apart"
+        )
+    return True in kinds
+
+
+def _profiles(names: Sequence[Path], outputs: Mapping[str, Path], console: Console) -> _Found:
+    from edgekit.profiling.budget import read_result
+    from edgekit.profiling.report import csv_report, html_report, markdown_report, words
+
+    results = {name: read_result(name) for name in names}
+    _say_what_is_empty(results, outputs, console)
+    found = tuple(results.values())
+    return _Found(
+        results,
+        kinds=[_kind(result) for result in found],
+        drawers={
+            "html": lambda unlike: html_report(found, unlike=unlike),
+            "markdown": lambda unlike: markdown_report(found, unlike=unlike),
+            "csv": lambda _: csv_report(found),
+        },
+        sentences=list(map(words.sentence, found, words.names(found, places=False))),
+        documents=[
+            {
+                "model": result.model,
+                "verdict": result.verdict,
+                "complete": result.complete,
+                "runs": len(result.runs),
+                "sentence": words.sentence(result),
+            }
+            for result in found
+        ],
+    )
+
+
+def _by_stage(names: Sequence[Path]) -> _Found:
+    from edgekit.profiling.report import stages_csv, stages_html, stages_markdown, stages_words
+    from edgekit.profiling.stages_file import read_stages
+
+    results = {name: read_stages(name) for name in names}
+    found = tuple(results.values())
+    return _Found(
+        results,
+        kinds=["times"] * len(found),
+        drawers={
+            "html": lambda unlike: stages_html(found, unlike=unlike),
+            "markdown": lambda unlike: stages_markdown(found, unlike=unlike),
+            "csv": lambda _: stages_csv(found),
+        },
+        sentences=list(map(stages_words.sentence, found, stages_words.names(found, places=False))),
+        documents=[
+            {
+                "model": result.model,
+                "verdict": stages_words.verdict(result),
+                "runs": len(result.runs),
+                "sentence": stages_words.sentence(result),
+            }
+            for result in found
+        ],
+    )
+
+
+def _kind(result: ProfileResult) -> str:
+    """A count of an emulated core is not a slower or faster time."""
+    from edgekit.profiling.report import words
+
+    return f"instructions of {words.cores(result)}" if words.emulated(result) else "times"
+
+
+# ---- files -----------------------------------------------------------------------------------
 
 
 def _outputs(arguments: argparse.Namespace, given: Sequence[Path]) -> dict[str, Path]:
@@ -124,25 +223,6 @@ def _files(names: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _without_stages(names: Sequence[Path], console: Console) -> list[Path]:
-    """Without results of vision-language bundles, which are of another kind.
-
-    Raises:
-        InputError: nothing else is given.
-    """
-    from edgekit.profiling.stages_file import SUFFIX
-
-    kept = [name for name in names if not name.name.endswith(SUFFIX)]
-    if not kept:
-        raise InputError(f"{names[0].name} is a result by stage: there is no page of it yet")
-    for name in names:
-        if name not in kept:
-            console.warn(
-                f"{name.name} is a result by stage and is left out: there is no page of it"
-            )
-    return kept
-
-
 def _once(names: Sequence[Path], console: Console) -> list[Path]:
     """Each file once, however often and by which way it was named."""
     first: dict[str, Path] = {}
@@ -161,14 +241,14 @@ def _say_what_is_empty(
             console.warn(f"{str(name)!r} has neither a time nor a count: no row is of it")
 
 
-def _unlike(results: Mapping[Path, ProfileResult], *, force: bool) -> tuple[str, ...]:
+def _unlike(of: _Found, *, force: bool) -> tuple[str, ...]:
     """What differs from the environment of the first result, by file."""
     from edgekit.profiling.compare import differences
 
-    (first_name, first), *others = results.items()
+    (first_name, first), *others = of.results.items()
     lines = []
-    for name, other in others:
-        found = (*_kinds(first, other), *differences(first, other))
+    for (name, other), kind in zip(others, of.kinds[1:], strict=True):
+        found = (*_unlike_kinds(of.kinds[0], kind), *differences(first, other))
         if found and not force:
             more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
             raise UsageError(
@@ -180,19 +260,10 @@ def _unlike(results: Mapping[Path, ProfileResult], *, force: bool) -> tuple[str,
     return tuple(lines)
 
 
-def _kinds(first: ProfileResult, other: ProfileResult) -> tuple[str, ...]:
-    """A count of an emulated core is not a slower or faster time."""
-    from edgekit.profiling.report import words
-
-    kinds = [
-        f"instructions of {words.cores(result)}" if words.emulated(result) else "times"
-        for result in (first, other)
-    ]
-    return (
-        (f"an emulated core beside a machine: {' / '.join(kinds)}",)
-        if "times" in kinds and len(set(kinds)) > 1
-        else ()
-    )
+def _unlike_kinds(first: str, other: str) -> tuple[str, ...]:
+    if first == other or "times" not in (first, other):
+        return ()
+    return (f"an emulated core beside a machine: {first} / {other}",)
 
 
 def _write(target: Path, text: str, *, force: bool) -> None:
@@ -226,41 +297,25 @@ def _place(new: Path, target: Path, *, force: bool) -> None:
 
 
 def _tell(
-    console: Console,
-    results: Mapping[Path, ProfileResult],
-    unlike: Sequence[str],
-    outputs: Mapping[str, Path],
+    console: Console, found: _Found, unlike: Sequence[str], outputs: Mapping[str, Path]
 ) -> None:
-    from edgekit.profiling.report import words
-
-    found = tuple(results.values())
     files = {kind: target for kind, target in outputs.items() if target != _STDOUT}
     console.document(
         {
             "files": {kind: str(target) for kind, target in files.items()},
             "unlike_environments": list(unlike),
-            "results": [_document(name, result) for name, result in results.items()],
+            "results": [
+                {"file": str(name), **document}
+                for name, document in zip(found.results, found.documents, strict=True)
+            ],
         }
     )
     if len(files) < len(outputs):
         return  # what was printed is the result, and nothing else
-    for name, result in zip(words.names(found, places=False), found, strict=True):
-        console.paragraph(words.sentence(result, name))
+    for sentence in found.sentences:
+        console.paragraph(sentence)
     console.print()
     for target in files.values():
         console.print(f"{target}  {size_text(target.stat().st_size)}")
     if "html" in files:
         console.next(f"xdg-open {shlex.quote(str(files['html']))}")
-
-
-def _document(name: Path, result: ProfileResult) -> dict[str, object]:
-    from edgekit.profiling.report import words
-
-    return {
-        "file": str(name),
-        "model": result.model,
-        "verdict": result.verdict,
-        "complete": result.complete,
-        "runs": len(result.runs),
-        "sentence": words.sentence(result),
-    }
