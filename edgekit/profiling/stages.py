@@ -24,6 +24,7 @@ import numpy as np
 from edgekit.bundle import schema
 from edgekit.bundle.assembly import open_assembly
 from edgekit.errors import UsageError
+from edgekit.profiling.assemble import versions
 from edgekit.profiling.clock import Clock, cpu_share, read_usage
 from edgekit.profiling.environment import choose_cpus, read_machine, read_state
 from edgekit.profiling.job import Job, run_job
@@ -93,6 +94,7 @@ def profile_stages(
     with open_assembly(bundle) as opened:
         chosen = _runtimes(opened.parts[DETECTOR], runtimes)
         model, weights = opened.assembly.model, opened.assembly.weights
+        machine = read_machine(packages=versions(opened.parts[DETECTOR].manifest))
     jobs = [
         Job("stages", str(bundle), runtime, count, choose_cpus(cpus, count), seconds=seconds,
             warm_runs=warm, image=image)
@@ -113,7 +115,7 @@ def profile_stages(
     tokens = {runtime: documents[0].tokens for (runtime, _), documents in found.items()}
     return StagesResult(
         model.id, model.params, model.macs, weights.random, next(iter(found.values()))[0].image,
-        tokens, read_machine(), before, after, tuple(runs),
+        tokens, machine, before, after, tuple(runs),
     )  # fmt: skip
 
 
@@ -133,8 +135,7 @@ def _rows(
         whole = tuple(tuple(round(ms * 1e6) for ms in each) for each in samples)
         summary = summarise(whole)
         processes = tuple(
-            replace(document.process, samples_ns=each)
-            for document, each in zip(documents, whole, strict=True)
+            _alone(document.process, each) for document, each in zip(documents, whole, strict=True)
         )
         judged = judge(
             Evidence(
@@ -150,6 +151,12 @@ def _rows(
             )
         )  # fmt: skip
     return rows
+
+
+def _alone(process: Process, samples_ns: tuple[int, ...]) -> Process:
+    """Of a process as if it had done one stage only, as often interrupted a second as it was."""
+    share = sum(samples_ns) / max(sum(process.samples_ns), 1)
+    return replace(process, samples_ns=samples_ns, preempted=round(share * process.preempted))
 
 
 # ---- the work of a fresh process -------------------------------------------------------------
