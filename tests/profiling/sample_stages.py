@@ -15,8 +15,8 @@ TOKENS = 20
 
 
 def run(stage="look", ms=108.0, *, runtime="openvino", threads=1, times=1, **changes):
-    """Two processes of ten rounds, in which the stage ran ``times`` each."""
-    each = tuple(ms * (1 + 0.002 * i) for i in range(10 * times))
+    """Two processes of ten rounds around ``ms``, in which the stage ran ``times`` each."""
+    each = tuple(ms * (1 + 0.002 * (i // times - 4.5)) for i in range(10 * times))
     base = StageRun(
         stage=stage,
         runtime=runtime,

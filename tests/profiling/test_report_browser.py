@@ -13,8 +13,9 @@ import time
 
 import pytest
 
-from edgekit.profiling.report import html_report
+from edgekit.profiling.report import html_report, stages_html
 from tests.profiling import sample_results as samples
+from tests.profiling import sample_stages
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = shutil.which(os.environ.get("EDGEKIT_BROWSER", "")) or next(
@@ -139,13 +140,23 @@ CASES = {
     "one sample": lambda: [samples.one_sample()],
     "several": lambda: [samples.result(model=f"net-{i}") for i in range(5)],
 }
+STAGES = {
+    "stages": lambda: [sample_stages.stages(random=True)],
+    "hostile stages": lambda: [sample_stages.hostile()],
+    "long stages": lambda: [sample_stages.hostile(samples.LONG)],
+    "several by stage": lambda: [sample_stages.stages(model=f"net-{i}") for i in range(3)],
+}
+PAGES = {
+    **{name: lambda made=made: html_report(made()) for name, made in CASES.items()},
+    **{name: lambda made=made: stages_html(made()) for name, made in STAGES.items()},
+}
 
 # Elements that stick out of the window and that no scrolling box of a table or the contents holds.
 OVERFLOW = """
   (() => { const wide = [];
     for (const e of document.querySelectorAll("body *")) {
       if (e.closest(".scroll, nav ul") && !e.matches(".scroll, nav ul")) continue;
-      if (e.closest("svg.plot svg, title, .unseen")) continue;
+      if (e.closest("svg.plot svg, title, desc, .unseen")) continue;
       const box = e.getBoundingClientRect();
       if (box.width && (box.right > innerWidth + 1 || box.left < -1))
         wide.push(e.tagName + "." + (e.getAttribute("class") || "") + " " + box.right);
@@ -157,10 +168,10 @@ OVERFLOW = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", PAGES)
 def test_the_page_in_a_browser(browser, tmp_path, case, width, scheme):
     path = tmp_path / "report.html"
-    path.write_text(html_report(CASES[case]()), encoding="utf-8")
+    path.write_text(PAGES[case](), encoding="utf-8")
     browser.show(path, width, scheme)
     assert browser.value("document.documentElement.scrollWidth <= innerWidth")
     assert json.loads(browser.value(OVERFLOW)) == []
@@ -186,7 +197,7 @@ CONTRAST = """
       if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
     for (const e of document.querySelectorAll("body *")) {
       const own = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
-      if (!own || e.closest("title") || e.matches(".inside")) continue;
+      if (!own || e.closest("title, desc") || e.matches(".inside")) continue;
       const style = getComputedStyle(e);
       const ink = rgb(e.closest("svg") ? style.fill : style.color);
       const a = light(ink), b = light(behind(e));
@@ -198,11 +209,16 @@ CONTRAST = """
 """
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_the_contrast_of_wcag_aa(browser, tmp_path, scheme):
+def every_verdict():
     verdicts = ("stable", "noisy", "throttled", "contended")
     runs = tuple(samples.run(threads=i + 1, verdict=v) for i, v in enumerate(verdicts))
+    return html_report([samples.everything(runs=runs)])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("made", [every_verdict, PAGES["hostile stages"]])
+def test_text_has_the_contrast_of_wcag_aa(browser, tmp_path, made, scheme):
     path = tmp_path / "report.html"
-    path.write_text(html_report([samples.everything(runs=runs)]), encoding="utf-8")
+    path.write_text(made(), encoding="utf-8")
     browser.show(path, 1000, scheme)
     assert json.loads(browser.value(CONTRAST)) == []

@@ -88,9 +88,10 @@ def _name(bar: Bar) -> str:
 
 
 def _keys(bars: Sequence[Bar]) -> list[tuple[str, str]]:
-    """Colours of all parts that are drawn, each once."""
+    """Colours of all parts that are drawn, each once; what is left comes last."""
     found = {part.name: part.colour for bar in bars for part in bar.parts}
-    return [(colour, name) for name, colour in found.items()]
+    ordered = sorted(found, key=lambda name: name == stages_words.REST)
+    return [(found[name], name) for name in ordered]
 
 
 def _row(frame: Frame, top: int, bar: Bar) -> Iterator[Markup]:

@@ -30,6 +30,7 @@ Results = Sequence[StagesResult]
 
 _MOST_RESULTS = 20  # that are shown in detail
 _MOST_SETTINGS = 24  # of one result, likewise
+_MOST_REASONS = 8  # of one call
 
 RANDOM_WEIGHTS = (
     "Each stage takes as long as with trained ones. What the model would answer means nothing, and "
@@ -84,13 +85,14 @@ def _title(result: StagesResult) -> Markup:
     if best is None:
         return tag("h1", stages_words.sentence(result))
     first, *others = best.calls
-    also = stages_words.listed([stages_words.call(run) for run in others]) if others else ""
-    name = words.short(result.model)
+    also = [stages_words.call(run) for run in others]
+    more = f"{stages_words.listed(also)}, with the look, " if also else ""
     return join(
         (
-            tag("h1", name, " takes ", _figure(first), f" to {stages_words.CALLS[first.stage]}"),
-            tag("p", f"and {also}, the look included. " if also else None,
-                f"{stages_words.circumstances(result, best)} ", badge(best.verdict), class_="lead"),
+            tag("h1", words.short(result.model), " takes ", _figure(first), " to ",
+                stages_words.CALLS[first.stage]),
+            tag("p", f"{more}{stages_words.circumstances(result, best)} ", badge(best.verdict),
+                class_="lead"),
         )
     )  # fmt: skip
 
@@ -123,8 +125,11 @@ def _limits(results: Results, unlike: Sequence[str]) -> Iterator[Markup]:
             "force: a difference between their figures may be the environment's.",
             bullets(unlike),
         )
-    if any(result.random for result in results):
-        yield callout("info", "Random weights.", RANDOM_WEIGHTS)
+    names = stages_words.names(results)
+    random = [name for name, one in zip(names, results, strict=True) if one.random]
+    if random:
+        whose = f": {', '.join(random)}" if len(results) > 1 else ""
+        yield callout("info", f"Random weights{whose}.", RANDOM_WEIGHTS)
 
 
 def _contents(named: Sequence[tuple[str, StagesResult]]) -> Markup:
@@ -238,8 +243,8 @@ def _charts(found: Sequence[Setting], anchor: str) -> Iterator[Markup]:
 
 _ADDING = (
     "Each piece is the median of its stage, and the figure above a bar the median of the whole "
-    "call: medians need not add up. Pieces have their names and figures where the pointer rests, "
-    "and all of them stand in the tables."
+    "call: medians need not add up. The rest is what stands between the stages. A pointer on a "
+    "piece shows its name and figure; the tables have them all."
 )
 
 _HEADS = columns(
@@ -277,8 +282,9 @@ def _row(one: Setting, run: StageRun) -> Sequence[Child]:
 
 def _why(one: Setting) -> Iterator[Markup]:
     """Reasons of the calls in the open, those of single stages on demand."""
-    of_calls = stages_words.reasons(one.calls)
-    others = stages_words.reasons([r for r in one.runs.values() if r.stage not in WHOLE])
+    of_calls = stages_words.reasons(one.calls, _MOST_REASONS)
+    # Of a single stage the first: the worst, which explains the others.
+    others = stages_words.reasons([r for r in one.runs.values() if r.stage not in WHOLE], 1)
     if of_calls:
         yield tag("div", _reasons(of_calls), class_="reasons")
     left = {reason: stages for reason, stages in others.items() if reason not in of_calls}

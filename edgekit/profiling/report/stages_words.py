@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from edgekit.profiling.report import words
 from edgekit.profiling.result import STABLE, severity
 from edgekit.profiling.stages_result import ASK, LOOK, WHOLE, WRITE, StageRun, StagesResult
 
 FUSION, JUDGE, CONTEXT, STEP = "fusion-", "judge", "context", "step"
-GRAPH, NUMPY, BOTH = "a graph", "numpy", ""
+GRAPH, NUMPY, PILLOW, BOTH = "a graph", "numpy", "Pillow and numpy", ""
 OF_LOOK, OF_TEXT, OF_CALLS = "from the image to its regions", "with a text", "whole calls"
 OTHERS = "others"
+REST = "the rest"  # of a call: what stands between its stages
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Stage:
 
 # In the order in which they run; a name that ends in a dash is followed by a number of tokens.
 STAGES = (
-    Stage("image", OF_LOOK, "part4", NUMPY, "the image is fitted into the canvas and normalised"),
+    Stage("image", OF_LOOK, "part4", PILLOW, "the image is fitted into the canvas and normalised"),
     Stage("detector", OF_LOOK, "part0", GRAPH, "features of the whole canvas, and for each anchor "
           "a score and a box"),
     Stage("proposals", OF_LOOK, "part2", NUMPY, "the best of these boxes, without those that "
@@ -161,7 +163,7 @@ def parts(setting: Setting, call: str) -> list[Part]:
     """
     pieces = [piece for piece in _PIECES[call](setting.runs) if piece.ms > 0]
     left = setting.runs[call].p50_ms - sum(piece.ms for piece in pieces)
-    return [*pieces, Part("between them", "rest", left)] if left > 0 else pieces
+    return [*pieces, Part(REST, "rest", left)] if left > 0 else pieces
 
 
 def _look_parts(runs: dict[str, StageRun]) -> Iterator[Part]:
@@ -180,8 +182,19 @@ def _caption_parts(runs: dict[str, StageRun]) -> Iterator[Part]:
     yield from _named(runs, LOOK)
     yield from _named(runs, CONTEXT)
     if STEP in runs and samples(runs[WRITE]):
-        times = round(samples(runs[STEP]) / samples(runs[WRITE]))  # as often as it was timed
-        yield Part(STEP, stage(STEP).part, times * runs[STEP].p50_ms, times)
+        yield _steps(runs[STEP], samples(runs[WRITE]))
+
+
+def _steps(run: StageRun, captions: int) -> Part:
+    """All steps of a caption: the median of their sum, where all captions are equally long."""
+    times = round(samples(run) / captions)  # as often as it was timed
+    sums = [
+        sum(process[first : first + times])
+        for process in run.samples_ms
+        for first in range(0, len(process), max(times, 1))
+    ]
+    ms = median(sums) if len(sums) == captions else times * run.p50_ms
+    return Part(STEP, stage(STEP).part, ms, times)
 
 
 def _named(runs: dict[str, StageRun], name: str) -> Iterator[Part]:
@@ -242,7 +255,7 @@ def listed(said: Sequence[str]) -> str:
 
 def circumstances(result: StagesResult, setting: Setting) -> str:
     """The rest of the sentence, but for the verdict."""
-    return f"(p50) on {place(result)} with {setting.name}; measurement:"
+    return f"on {place(result)} with {setting.name} (medians); measurement:"
 
 
 def names(results: Sequence[StagesResult], *, places: bool = True) -> list[str]:
@@ -259,11 +272,11 @@ def names(results: Sequence[StagesResult], *, places: bool = True) -> list[str]:
     return [f"{name} ({n + 1})" if n else name for name, n in zip(shown, before, strict=True)]
 
 
-def reasons(runs: Sequence[StageRun]) -> dict[str, list[str]]:
-    """Why rows are not trustworthy -> the stages that it is said of."""
+def reasons(runs: Sequence[StageRun], most: int) -> dict[str, list[str]]:
+    """Why rows are not trustworthy, the first ``most`` of each -> the stages that it is said of."""
     found: dict[str, list[str]] = {}
     for run in runs:
-        for reason in dict.fromkeys(run.reasons):
+        for reason in dict.fromkeys(run.reasons[:most]):
             found.setdefault(reason, []).append(run.stage)
     return found
 
