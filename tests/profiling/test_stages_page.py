@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgekit.bundle import schema
 from edgekit.cli import main
@@ -19,7 +21,7 @@ from edgekit.errors import InputError
 from edgekit.profiling import stages_file
 from edgekit.profiling.report import stages_csv, stages_html, stages_markdown, stages_words
 from edgekit.profiling.report.stages_tables import COLUMNS, stages_rows
-from edgekit.profiling.result import result_to_json
+from edgekit.profiling.result import VERDICTS, result_to_json
 from edgekit.profiling.stages_file import read_stages, save_stages
 from edgekit.runtimes.vision_language import model
 from tests.profiling import sample_results, sample_stages
@@ -322,6 +324,30 @@ def test_several_results_have_each_their_section():
     assert "Random weights: other." in mixed
     many = Page(stages_html([stages(runs=runs())] * 22)).text
     assert "2 further results" in many
+
+
+TIMES = st.sampled_from([0.0, 5e-324, 1e-9, 0.5, 61.5, 2.0**62])
+NAMES = st.sampled_from([row.name for row in stages_words.STAGES] + ["fusion-8", "x", "", "a|`b"])
+ROWS = st.builds(
+    run,
+    NAMES,
+    TIMES,
+    runtime=st.sampled_from(["litert", "x", ""]),
+    threads=st.integers(1, 4096),
+    samples_ms=st.lists(st.lists(TIMES, max_size=3).map(tuple), max_size=3).map(tuple),
+    spread=st.none() | TIMES,
+    verdict=st.sampled_from(VERDICTS),
+)
+
+
+@given(st.lists(ROWS, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_any_rows_can_be_drawn(rows):
+    result = stages(runs=tuple(rows))
+    page = stages_html([result])
+    assert page.endswith("</html>\n")
+    assert not {"nan", "inf"} & set(page.replace('"', " ").replace("%", " ").split())
+    assert stages_markdown([result]) and stages_csv([result])
 
 
 # ---- tables ----------------------------------------------------------------------------------

@@ -243,8 +243,9 @@ def _charts(found: Sequence[Setting], anchor: str) -> Iterator[Markup]:
 
 _ADDING = (
     "Each piece is the median of its stage, and the figure above a bar the median of the whole "
-    "call: medians need not add up. The rest is what stands between the stages. A pointer on a "
-    "piece shows its name and figure; the tables have them all."
+    "call. The rest is what stands between the stages; where figures are noisy it is also that "
+    "medians do not add up. A pointer on a piece shows its name and figure; the tables have them "
+    "all."
 )
 
 _HEADS = columns(
