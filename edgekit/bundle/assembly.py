@@ -60,7 +60,7 @@ class VlmSettings:
         layers: of the transformer.
         heads: of its attention.
         head_size: numbers a head.
-        tasks: that the weights were trained for.
+        tasks: that the graphs are for.
     """
 
     height: int
@@ -92,6 +92,7 @@ class Agreement:
     Attributes:
         reference: what it was compared with.
         images: tried.
+        count: regions that the reference found in them, likely ones or not.
         regions: share of the reference's regions that it found at the same place, to a thousandth
             of the image's longer side.
         steady: share of them that no rounding error moves: they must be found.
@@ -102,6 +103,7 @@ class Agreement:
 
     reference: str
     images: int
+    count: int
     regions: float
     steady: float
     features: float

@@ -18,8 +18,8 @@ _SHOWN: Mapping[str, tuple[str, bool]] = {
     "mAP50": ("regions, mAP50", True),
     "attributes": ("attributes", True),
     "vqa": ("answers", True),
-    "vqa_new": ("of questions not asked in training", True),
-    "vqa_chance": ("had it always said the usual answer", True),
+    "vqa_new": ("of questions that the training part has not", True),
+    "vqa_chance": ("had it always said that part's usual answer", True),
     "caption_cider": ("captions, CIDEr-D (0 to 10)", False),
     "caption_exact": ("captions, word for word", True),
     "image_to_text": ("caption found by image", True),
@@ -47,6 +47,8 @@ def evaluate_vlm_source(arguments: argparse.Namespace, console: Console) -> None
         threads=arguments.threads,
         progress=console.progress,
     )
+    for warning in dict.fromkeys(text for row in found for text in row.warnings):
+        console.warn(warning)
     split = "trained on" if arguments.train_split else "held-out"
     console.document({"source": str(arguments.source), "split": split, "accuracy": found})
     console.table(("", *(row.runtime for row in found)), _rows(found))
@@ -85,8 +87,10 @@ def _next(arguments: argparse.Namespace) -> str:
 
     facts = read_facts(weights_of(arguments.source))
     if not facts.speaks:
+        kind = arguments.data.partition(":")[0]
+        data = shlex.quote(arguments.data) if kind == "scenes" else "tsv:FOLDER"
         return (
             f"edgekit train {facts.variant} --stage vqa+caption+retrieval --weights {source} "
-            f"--data {shlex.quote(arguments.data)}"
+            f"--data {data}"
         )
     return f"edgekit export {facts.variant} --weights {source} --target x86"

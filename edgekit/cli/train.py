@@ -46,7 +46,7 @@ _OF_VLMS: Values = (
     ("samples", int, "of caption-cider: captions of each image"),
     ("baseline", str, "which greedy ones or their mean are compared with"),
     ("answers", int, "most that the head of questions has"),
-    ("min_score", float, "of a region to be kept, in drawn scenes"),
+    ("min_score", float, "of a region: for scenes' to be kept, or as those of tsv: were"),
     ("detector", str, "file or run whose detector is taken (default: that of --weights)"),
     ("evaluated", int, "most items of a task that are looked at after an epoch"),
     ("candidates", int, "images that are searched then"),

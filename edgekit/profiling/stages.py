@@ -43,6 +43,7 @@ from edgekit.runtimes.vision_language.model import (
     FUSED,
     JUDGE,
     NLVR2,
+    VQA,
     Seen,
     fusion_name,
 )
@@ -228,7 +229,7 @@ def _round(model: LoadedVlm, image: Any, clock: Clock) -> tuple[Samples, int]:
         for length in lengths:
             took = _fuse(model, seen, length, clock)
             found[fusion_name(length)] = model.times[fusion_name(length)]
-            if length == lengths[0]:
+            if length == lengths[0] and VQA in tasks:
                 found[ASK] = [looked + took]
     if NLVR2 in tasks:
         model.judge_words(seen, seen, [model.vocabulary.mask])

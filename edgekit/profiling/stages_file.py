@@ -1,4 +1,4 @@
-"""A result by stage as a JSON file of its own: ``<model>-stages-<time>.stages.json``."""
+"""A result by stage as a JSON file of its own: ``<model>-<time>.stages.json``."""
 
 from __future__ import annotations
 
@@ -79,5 +79,11 @@ def _wrong_run(run: StageRun) -> Iterator[tuple[str, str]]:
         "samples_ms": min((ms for process in run.samples_ms for ms in process), default=0.0),
     }
     yield from ((name, "a time is below 0") for name, least in times.items() if least < 0)
+    if not run.p10_ms <= run.p50_ms <= run.p90_ms:
+        yield "p50_ms", "p10, p50 and p90 do not rise"
+    if run.spread is not None and run.spread < 0:
+        yield "spread", f"expected 0 or more, got {run.spread}"
+    if (run.verdict == "stable") == bool(run.reasons):
+        yield "reasons", f"of a row that is {run.verdict}: {len(run.reasons)}"
     if run.verdict not in VERDICTS:
         yield "verdict", f"expected one of {', '.join(VERDICTS)}"

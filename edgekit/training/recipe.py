@@ -107,7 +107,7 @@ class Recipe:
         if self.warmup_epochs > self.epochs:
             raise UsageError(
                 f"warmup_epochs is {self.warmup_epochs:g} and epochs {self.epochs}: the rate would "
-                "never be reached"
+                f"never be reached; give --warmup-epochs {self.epochs} or less"
             )
 
     def refuse(self, names: Iterable[str]) -> None:
@@ -244,7 +244,7 @@ _RANGES = {
 
 
 def in_proportion(warmup: float, epochs: int, usual: int) -> float:
-    """A usual warm-up, for a run of fewer than the ``usual`` epochs; 0 for as many."""
+    """A usual warm-up, for a run of fewer than the ``usual`` epochs; ``epochs`` 0 is as many."""
     return warmup * min(1.0, epochs / usual) if epochs else warmup
 
 

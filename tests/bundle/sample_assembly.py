@@ -27,7 +27,7 @@ ASSEMBLY = Assembly(
     "x86",
     "fp32",
     SETTINGS,
-    {"onnxruntime": Agreement("torch", 5, 1.0, 0.9, 1e-6, 5, 5)},
+    {"onnxruntime": Agreement("torch", 5, 40, 1.0, 0.9, 1e-6, 5, 5)},
     {},
     {},
 )

@@ -206,7 +206,7 @@ def test_run_judges(
     assert "--judge STATEMENT and --second IMAGE go together" in capsys.readouterr().err
     assert main([*line, "--second", str(tmp_path / "none.png")]) == 1
     assert main(["run", str(untrained[0].path), photo, "--ask", "what is this?"]) == 2
-    assert "were not trained for vqa: for match, nlvr2" in capsys.readouterr().err
+    assert "no graphs for vqa: it is for match, nlvr2" in capsys.readouterr().err
 
 
 def test_graphs_of_some_tasks_alone(untrained: tuple[VlmExport, Path], tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ def export_vlm(
     weights = _of_run(weights)
     progress(f"build {model_id}, weights {weights}")
     created = create_vlm(model_id, weights, seed=seed)
+    lengths = created.spec.lengths
+    _check_canvas(canvas or (lengths.height, lengths.width))
     words = vocabulary_of(created, weights, vocabulary)
     tolerance = PARITY_TOLERANCE[order.precision]
     whole = Whole(created, words, settings_of(created, canvas, min_score, tasks), tolerance)
@@ -180,7 +182,7 @@ def settings_of(
         tee.proposal_iou, tee.pooled, tee.samples, tee.regions, tee.region_iou, least,
         (lengths.short, lengths.long), lengths.caption, lengths.tags, fusion.layers, fusion.heads,
         fusion.width // fusion.heads,
-        tuple(task for task in tasks or _TASKS if task in created.facts.tasks),
+        tuple(task for task in _TASKS if task in (tasks or _TASKS) and task in created.facts.tasks),
     )  # fmt: skip
 
 
@@ -197,6 +199,7 @@ def _write_whole(folder: Path, whole: Whole, order: Order) -> None:
                 continue  # of a runtime that only a board has
             order.progress(f"{runtime}: compare the whole with torch")
             with LoadedVlm(bundle, runtime, 1) as model:
+                model.settings = whole.settings_compared
                 agreement[runtime] = compare(
                     runtime, model, whole.images, whole.seen, whole.steady, whole.told,
                     tolerance=2 * whole.tolerance,  # a region goes through two graphs

@@ -168,6 +168,7 @@ def compare(
     agreement = Agreement(
         "torch",
         len(images),
+        sum(each.count for each in wanted),
         _share_of([np.ones(len(each), bool) for each in steady], matched),
         float(np.concatenate(steady).mean()) if any(map(len, steady)) else 1.0,
         max(_features(*each) for each in zip(matched, found, wanted, strict=True)),

@@ -76,7 +76,7 @@ def card(whole: Whole, agreement: Mapping[str, Agreement]) -> str:
         "",
         f"Weights: {whole.weights.source}" + (
             ". **Random: fit for latency work, not for predictions.**" if whole.weights.random
-            else f". Trained for: {tasks}."
+            else f". Graphs for: {tasks}."
         ),
         f"Images are fitted into {settings.height} x {settings.width} pixels; "
         f"{settings.regions} regions; texts of {' and '.join(map(str, settings.lengths))} tokens.",
@@ -100,7 +100,7 @@ def _agreement_lines(agreement: Mapping[str, Agreement]) -> list[str]:
     if not agreement:
         return ["No runtime of this target runs on the exporting machine: compare on the board."]
     shown = [
-        f"| {runtime} | {a.regions:.1%} | {a.steady:.1%} | {a.features:.2g} | "
+        f"| {runtime} | {a.count} | {a.regions:.1%} | {a.steady:.1%} | {a.features:.2g} | "
         + " | ".join("-" if n is None else f"{n} of {a.images}" for n in (a.captions, a.answers))
         + " |"
         for runtime, a in agreement.items()
@@ -109,8 +109,8 @@ def _agreement_lines(agreement: Mapping[str, Agreement]) -> list[str]:
         "The whole against torch, on drawn images. Some regions stay where they are whatever the",
         "rounding; they must be the same, and the others may be.",
         "",
-        "| runtime | same regions | that no rounding moves | features, relative | captions | "
+        "| runtime | regions | the same | that no rounding moves | features, relative | captions | "
         "answers |",
-        "|-|-:|-:|-:|-:|-:|",
+        "|-|-:|-:|-:|-:|-:|-:|",
         *shown,
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,8 @@ class Whole:
         self.samples: dict[str, list[dict[str, NDArray[Any]]]] = {name: [] for name in self.graphs}
         stages = {name: self._recording(name) for name in self.graphs}
         names = Names(created.facts.answers, created.facts.objects)
+        # Every region that is found, however unsure: few of a drawn image are likely ones.
+        self.settings_compared = settings = replace(settings, min_score=0.0)
         self.model = VisionLanguage(stages, settings, vocabulary, self.tables, names)
         self.images = drawn_images()
         self.seen = [self.model.look(image) for image in self.images]

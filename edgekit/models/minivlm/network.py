@@ -280,11 +280,13 @@ def _names(key: str, value: object) -> str | float | tuple[str, ...] | tuple[int
     if key == "image_norm" and isinstance(value, bool):
         return value
     if key == "canvas" and isinstance(value, list) and len(value) in (0, 2):
-        if not all(type(side) is int and 64 <= side <= 4096 and not side % 64 for side in value):
+        if not all(type(side) is int and 64 <= side <= 2048 and not side % 64 for side in value):
             raise ValueError("canvas has sides that are none")
         return tuple(value)
     if not isinstance(value, list) or len(value) > _MAX_NAMES:
         raise ValueError(f"{key} is no list of names")
+    if key == "tasks" and not {*map(str, value)} <= {*TASKS}:
+        raise ValueError(f"tasks are of {', '.join(TASKS)}")
     if not all(isinstance(name, str) and name.isprintable() for name in value):
         raise ValueError(f"{key} is no list of names")
     return tuple(value)

@@ -272,7 +272,10 @@ class VisionLanguage:
         tasks = self.settings.tasks
         if task not in tasks:
             known = ", ".join(tasks) or "nothing"
-            raise UsageError(f"this bundle's weights were not trained for {task}: for {known}")
+            raise UsageError(
+                f"this bundle has no graphs for {task}: it is for {known}; others are exported "
+                "where the weights were trained for them"
+            )
 
     def fuse(self, seen: Seen, text: Tokens) -> Arrays:
         """Outputs of the shortest fusion graph that takes ``text``."""

@@ -91,6 +91,7 @@ def _beside_transformer(drawn: MiniVlm, facts: VlmFacts, theirs: VlmFacts, found
         answers=theirs.answers,
         min_score=theirs.min_score,
         vocabulary=theirs.vocabulary,
+        image_norm=theirs.image_norm,
     )
     drawn.fusion, drawn.spec = whole.fusion, replace(drawn.spec, fusion=whole.spec.fusion)
     notes = _load(drawn, _of_detector(whole.state_dict(), theirs, facts), found.path.name)

@@ -19,9 +19,11 @@ from edgekit.errors import InputError, UnknownNameError, UsageError
 from edgekit.models.minivlm.network import VlmFacts, canvas_of, read_facts
 from edgekit.models.minivlm.specs import Lengths
 from edgekit.runtimes import is_available
+from edgekit.runtimes.model import artifact_of
 from edgekit.runtimes.vision_language.loaded import LoadedVlm, load_vlm
 from edgekit.runtimes.vision_language.model import CAPTION, DETECTOR, MATCH, NLVR2, VQA
-from edgekit.training.data.scenes import Scene, draw_scene, numbers_of, scene
+from edgekit.runtimes.vision_language.model import Seen as VlmSeen
+from edgekit.training.data.scenes import COUNT, Scene, draw_scene, numbers_of, scene
 from edgekit.training.detection.runs import KINDS as BOXES
 from edgekit.training.detection.runs import evaluate_detector
 from edgekit.training.run_folder import weights_of
@@ -30,12 +32,11 @@ from edgekit.training.vision_language.drawn import Look, Seen, told_of
 from edgekit.training.vision_language.features import detector
 from edgekit.training.vision_language.objective import VlmObjective
 from edgekit.training.vision_language.recipe import STAGES, VlmRecipe
-from edgekit.training.vision_language.runs import KINDS, vocabulary_of, with_min_score
+from edgekit.training.vision_language.runs import KINDS, open_tsv_of, vocabulary_of, with_min_score
 from edgekit.training.vision_language.source import Told, VlmSplits
 from edgekit.training.vision_language.start import Found, find
 from edgekit.training.vision_language.tasks import Given
 from edgekit.training.vision_language.texts import Texts
-from edgekit.training.vision_language.tsv import open_tsv
 from edgekit.training.vision_language.writing import Special
 
 Progress = Callable[[str], None]
@@ -54,12 +55,14 @@ class VlmAccuracy:
         items: how many ``questions``, ``captions``, ``candidates`` and ``statements`` they are of.
         agreement: share of ``answers``, ``captions`` and ``judgements`` that are torch's; nothing
             where no weights are at hand.
+        warnings: what must be said beside the figures, e.g. that the weights are random.
     """
 
     runtime: str
     figures: Mapping[str, float]
     items: Mapping[str, int]
     agreement: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 def is_vlm(source: Path) -> bool:
@@ -114,6 +117,8 @@ def evaluate_vlm(
         return [_of_weights(weights_of(source), wanted, progress)[0]]
     with open_assembly(source) as bundle:
         names = list(runtimes) or _here(bundle, progress)
+        for name in names:
+            artifact_of(bundle.parts[DETECTOR], name)
         sha256 = bundle.assembly.weights.sha256
     rows, torchs = [], _Said()
     if weights is not None:
@@ -150,11 +155,14 @@ def _open(wanted: Wanted, look: Look, visual: int) -> VlmSplits:
     if kind not in KINDS:
         raise UnknownNameError("kind of data", kind, KINDS, "A folder is tsv:FOLDER.")
     if kind == "tsv":
-        return open_tsv(Path(place), visual)
+        return open_tsv_of(place, visual)
+    trained, held_out = numbers_of(place)
+    if not wanted.trained_on:  # which questions are new depends on what all are asked
+        trained = range(max(len(trained), COUNT))
     splits = []
-    for held_out, numbers in zip((False, True), numbers_of(place), strict=True):
-        looks = look if held_out != wanted.trained_on else _nothing
-        splits.append(told_of(tuple(map(scene, numbers)), looks, held_out=held_out))
+    for is_held_out, numbers in ((False, trained), (True, held_out)):
+        looks = look if is_held_out != wanted.trained_on else _nothing
+        splits.append(told_of(tuple(map(scene, numbers)), looks, held_out=is_held_out))
     return VlmSplits(splits[0], splits[1], talk.vocabulary())
 
 
@@ -256,6 +264,8 @@ def _of_weights(
     if facts.detects and kind in BOXES and found.whole is not None:
         seen = evaluate_detector(found.whole, facts, wanted.data, trained_on=wanted.trained_on)
         row = replace(row, figures={**row.figures, **seen})
+    if not (facts.speaks or facts.detects):
+        raise UsageError(f"{path.name} was trained for no task that can be evaluated")
     if not row.figures:
         kinds = (*(BOXES if facts.detects else ()), *(KINDS if facts.speaks else ()))
         raise UnknownNameError("kind of data", kind, dict.fromkeys(kinds))
@@ -324,7 +334,11 @@ def _of_bundle(model: LoadedVlm, wanted: Wanted, torchs: _Said, progress: Progre
         _judged(model, given, progress) if NLVR2 in tasks else None,
     )
     return VlmAccuracy(
-        model.runtime, said.figures(given, data.train), said.items(), said.agreement(torchs)
+        model.runtime,
+        said.figures(given, data.train),
+        said.items(),
+        said.agreement(torchs),
+        model.warnings,
     )
 
 
@@ -362,12 +376,19 @@ def _matches(model: LoadedVlm, given: Given, progress: Progress) -> NDArray[np.f
     items = evaluation.candidates_of(given)
     texts = [item.captions[0] for item in items]
     images, told = given.told.images, given.told
-    return np.array(
-        [
-            model.match(model.told(images.regions(one.image), told.tags(one)), texts)
-            for one in _counted(items, f"images, each with {len(texts)} captions", progress)
-        ]
-    )
+    rows = []
+    for one in _counted(items, f"images, each with {len(texts)} captions", progress):
+        seen = model.told(images.regions(one.image), told.tags(one))
+        rows.append([_match(model, seen, text) for text in texts])
+    return np.array(rows)
+
+
+def _match(model: LoadedVlm, seen: VlmSeen, text: str) -> float:
+    """Below all others for a text that the bundle refuses, e.g. as too long."""
+    try:
+        return model.match(seen, text)[0]
+    except InputError:
+        return -1.0
 
 
 def _judged(model: LoadedVlm, given: Given, progress: Progress) -> list[bool]:

@@ -111,7 +111,8 @@ def matches_of(objective: VlmObjective, given: drawn.Given) -> NDArray[np.float3
     items = candidates_of(given)
     pairs = [(item, other.captions[0]) for item in items for other in items]
     parts = _parts(objective, lambda numbers: task.of([pairs[n] for n in numbers]), len(pairs))
-    scores = torch.cat([objective.matches(part).log_softmax(1)[:, 1] for part in parts])
+    # Not the logarithm of a share, which is 0 and so equal for all that are far above 0.
+    scores = torch.cat([logits[:, 1] - logits[:, 0] for logits in map(objective.matches, parts)])
     return scores.view(len(items), len(items)).cpu().numpy()
 
 

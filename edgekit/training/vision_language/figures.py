@@ -1,8 +1,8 @@
 """Figures of what was said of held-out data, whoever said it: torch, or a bundle in a runtime.
 
 vqa                 mean score of the answer that is given
-vqa_new             of questions never asked in training
-vqa_chance          of the answer that is right most often in training, whatever is asked
+vqa_new             of questions that the data's training part does not ask
+vqa_chance          of the answer that is right most often there, whatever is asked
 caption_cider       CIDEr-D of captions written greedily; caption_exact, whether they are said
 image_to_text       share of images whose first caption of all is theirs; text_to_image
 nlvr2               share of statements judged rightly
@@ -27,17 +27,17 @@ def of_answers(said: Sequence[str], asked: Sequence[Asked], before: Told) -> Fig
     Args:
         said: answers; "" for none.
         asked: the questions.
-        before: the data that was trained on.
+        before: the part of the data that is to be trained on; possibly without questions.
     """
     scores = [item.answers.get(answer, 0.0) for answer, item in zip(said, asked, strict=True)]
     known = {item.question for item in before.asked}
     pairs = zip(scores, asked, strict=True)
     new = [score for score, item in pairs if item.question not in known]
-    usual = usual_answers(before, 1)[0]
-    figures = {
-        "vqa": float(np.mean(scores)),
-        "vqa_chance": float(np.mean([item.answers.get(usual, 0.0) for item in asked])),
-    }
+    figures = {"vqa": float(np.mean(scores))}
+    for usual in usual_answers(before, 1):
+        figures["vqa_chance"] = float(np.mean([item.answers.get(usual, 0.0) for item in asked]))
+    if not known:
+        return figures
     return {**figures, "vqa_new": float(np.mean(new))} if new else figures
 
 

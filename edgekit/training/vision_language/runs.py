@@ -118,7 +118,7 @@ def open_told(recipe: VlmRecipe, found: Found, progress: Progress) -> VlmSplits:
     if kind == "scenes":
         opened = _scenes(place, found, recipe.min_score, progress)
     else:
-        opened = _tsv(place, found)
+        opened = open_tsv_of(place, found.spec.tee.visual)
     for name, told in (("train", opened.train), ("held-out", opened.held_out)):
         for task in recipe.tasks:
             if not _has(told, task):
@@ -142,10 +142,15 @@ def _scenes(place: str, found: Found, min_score: float, progress: Progress) -> V
     return open_scenes(place, look)
 
 
-def _tsv(place: str, found: Found) -> VlmSplits:
+def open_tsv_of(place: str, visual: int) -> VlmSplits:
+    """See `edgekit.training.vision_language.tsv.open_tsv`.
+
+    Raises:
+        UsageError: no folder is named, or it holds no such data.
+    """
     if not place:
         raise UsageError("data 'tsv' needs its folder: tsv:FOLDER")
-    return open_tsv(Path(place), found.spec.tee.visual)
+    return open_tsv(Path(place), visual)
 
 
 _USES = {"train": "train on", "held-out": "evaluate with"}

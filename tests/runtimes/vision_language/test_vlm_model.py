@@ -129,7 +129,7 @@ def test_a_statement_on_two_images() -> None:
     assert np.array_equal(seen[0], first.visual) and np.array_equal(seen[1], second.visual)
     (given,) = stages.given["judge"]
     assert given["pooled"].tolist() == [[1] * WIDTH + [2] * WIDTH], "the first image's first"
-    with pytest.raises(UsageError, match="not trained for nlvr2"):
+    with pytest.raises(UsageError, match="no graphs for nlvr2"):
         model(Stages()).judge(first, second, "a cat")
     with pytest.raises(InputError, match="the statement is empty"):
         vlm.judge(first, second, " ")
@@ -214,7 +214,7 @@ def test_classes_without_names() -> None:
 def test_what_the_weights_were_not_trained_for() -> None:
     vlm = model(Stages(), tasks=("caption",))
     for call in (lambda: vlm.ask(image(), "what"), lambda: vlm.match(image(), "a cat")):
-        with pytest.raises(UsageError, match="not trained for .*: for caption"):
+        with pytest.raises(UsageError, match="no graphs for .*: it is for caption"):
             call()
     with pytest.raises(UsageError, match="for nothing"):
         model(Stages(), tasks=()).caption(image())

@@ -178,6 +178,16 @@ def speaking(folder: Path, objects: tuple[str, ...] = ()) -> tuple[Path, MiniVlm
     return folder, module
 
 
+def test_a_transformer_that_does_not_normalise_regions_is_kept(tmp_path: Path) -> None:
+    facts = VlmFacts("minivlm-tiny", ("match",), image_norm=False)
+    module = fresh_vlm(fitted(get_vlm("minivlm-tiny"), facts, 7), facts, 5)
+    save_vlm(module, facts, tmp_path / "before.safetensors")
+    weights = str(tmp_path / "before.safetensors")
+    train_detector(replace(RECIPE, weights=weights, epochs=1), tmp_path / "run")
+    created = create_vlm("minivlm-tiny", str(tmp_path / "run/best.safetensors"))
+    assert not created.spec.fusion.image_norm
+
+
 @pytest.mark.parametrize("objects", [(), SHAPES])
 def test_a_transformer_is_kept_with_all_that_it_says(
     tmp_path: Path, objects: tuple[str, ...]
@@ -262,7 +272,9 @@ def test_weights_that_do_not_fit(
 def test_weights_of_another_row(tmp_path: Path) -> None:
     facts = VlmFacts("minivlm", (), (), SHAPES)
     save_vlm(fresh_vlm(get_vlm("minivlm"), VlmFacts(), 0), facts, tmp_path / "big.safetensors")
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(
+        CheckpointError, match=r"big.safetensors is of minivlm, not of minivlm-tiny"
+    ):
         begin(get_vlm("minivlm-tiny"), FACTS, str(tmp_path / "big.safetensors"), 0)
 
 

@@ -15,7 +15,7 @@ from edgekit.models.minivlm.network import VlmFacts, fitted, fresh_vlm, save_vlm
 from edgekit.training.data import scenes
 from edgekit.training.data.scenes import COLOURS, SHAPES
 from edgekit.training.vision_language import talk
-from edgekit.training.vision_language.accuracy import Wanted, evaluate_vlm, is_vlm
+from edgekit.training.vision_language.accuracy import Wanted, _open, evaluate_vlm, is_vlm
 from edgekit.training.vision_language.figures import of_answers, of_captions, of_matches
 from edgekit.training.vision_language.recipe import VlmRecipe
 from edgekit.training.vision_language.runs import train_vlm
@@ -39,6 +39,8 @@ def test_answers_have_the_score_that_people_gave_them() -> None:
     assert found["vqa_chance"] == pytest.approx((1 + 1 + 0 + 0.6) / 4)
     assert found["vqa_new"] == 1.0
     assert "vqa_new" not in of_answers(["cat"], known[:1], before)
+    unasked = replace(before, asked=())
+    assert of_answers(["because"], [new], unasked) == {"vqa": 1.0}
 
 
 def test_captions_are_compared_word_for_word() -> None:
@@ -92,6 +94,15 @@ def test_weights_have_the_figures_of_their_training(run: Path, data: tuple[str, 
     assert len(found.figures) == 8
     for name, figure in found.figures.items():
         assert figure == pytest.approx(best[name]), name
+
+
+def test_what_other_training_scenes_ask_is_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many scenes are named: a question is new if it is kept for those held out."""
+    monkeypatch.setattr(scenes, "HELD_OUT", 20)
+    splits = _open(Wanted("scenes:2"), lambda scenes: [], 7)
+    known = {item.question for item in splits.train.asked}
+    new = [item.question for item in splits.held_out.asked if item.question not in known]
+    assert 0.05 < len(new) / len(splits.held_out.asked) < 0.25
 
 
 def test_what_was_trained_on_is_another_split(run: Path, data: tuple[str, str]) -> None:
