@@ -65,6 +65,10 @@ BROKEN = {
     "a negative sample": json.dumps(one_run(samples_ms=[[1.0], [-2.0]])).encode(),
     "no threads": json.dumps(one_run(threads=0)).encode(),
     "a strange verdict": json.dumps(one_run(verdict="fine")).encode(),
+    "percentiles that fall": json.dumps(one_run(p90_ms=1.0)).encode(),
+    "a negative spread": json.dumps(one_run(spread=-5.0)).encode(),
+    "noisy without a reason": json.dumps(one_run(verdict="noisy")).encode(),
+    "stable with a reason": json.dumps(one_run(reasons=["noisy"])).encode(),
     "a row twice": json.dumps(document(runs=[FIRST] * 2)).encode(),
     "a negative count": json.dumps(document(macs=-1)).encode(),
     "too many rows": json.dumps(
