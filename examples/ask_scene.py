@@ -29,6 +29,8 @@ def main() -> None:
         model = edgekit.load(arguments.bundle)
     except edgekit.EdgekitError as error:
         raise SystemExit(f"ask_scene: {error}") from None
+    if not hasattr(model, "look"):
+        raise SystemExit(f"ask_scene: {arguments.bundle} is no vision-language bundle")
     drawn = scene(arguments.number)
     file = Path("out") / "scene.png"
     file.parent.mkdir(exist_ok=True)

@@ -167,7 +167,9 @@ def _open_folder(folder: Path) -> Bundle:
             "folder in it is a bundle by itself"
         )
     if not os.path.lexists(folder / MANIFEST):
-        raise BundleError(f"{str(folder)!r} is not an edgekit bundle: it has no {MANIFEST}")
+        raise BundleError(
+            f"{str(folder)!r} is not an edgekit bundle: it has no {MANIFEST}, nor {ASSEMBLY}"
+        )
     with open_plain(folder / MANIFEST) as stream:
         manifest = _read_manifest(stream)
     for name, facts in sorted(manifest.files.items()):

@@ -131,8 +131,8 @@ def _print_whole(result: VlmExport, console: Console) -> None:
 
 def _agreement_text(found: Agreement) -> str:
     said = [
-        f"{found.regions:.1%} of {found.count} regions the same ({found.steady:.1%} must be: no "
-        f"rounding moves them), their features {found.features:.1e}"
+        f"{found.regions:.1%} of {found.count} regions the same ({found.steady:.1%} are steady: "
+        f"no rounding moves them), their features {found.features:.1e}"
     ]
     for what, count in (("captions", found.captions), ("answers", found.answers)):
         if count is not None:

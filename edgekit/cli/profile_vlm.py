@@ -55,8 +55,9 @@ def run_vlm(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _print(result: StagesResult, console: Console) -> None:
+    macs = f"{result.macs / 1e9:.2f} G" if result.macs >= 10**9 else count_text(result.macs)
     console.print(
-        f"{result.model}: {count_text(result.params)} params, {result.macs / 1e9:.2f} G MACs for "
+        f"{result.model}: {count_text(result.params)} params, {macs} MACs for "
         f"an image and a short question; {result.image}"
     )
     console.print(f"{result.machine.cpu}, {result.machine.system}")

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Run once and print classes, or what the outputs look like."""
     from edgekit.bundle.assembly import is_assembly
+    from edgekit.bundle.manifest import MANIFEST
     from edgekit.runtimes.model import load
     from edgekit.runtimes.tensor_files import SUFFIXES, check_free, read_tensors, save_tensors
 
@@ -52,8 +53,11 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         run_vlm.run_vlm(arguments, console)
         return
     for name, default in run_vlm.UNSET.items():
-        if getattr(arguments, name) != default and arguments.bundle.exists():
-            raise UsageError(f"--{name} is for a vision-language bundle, and this is none")
+        if getattr(arguments, name) != default and (arguments.bundle / MANIFEST).exists():
+            raise UsageError(
+                f"--{name} is for a vision-language bundle whole, and {str(arguments.bundle)!r} is "
+                "of one graph"
+            )
     if arguments.save:
         check_free(arguments.save, force=arguments.force)
     with load(arguments.bundle, arguments.runtime, arguments.threads) as model:

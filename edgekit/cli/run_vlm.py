@@ -20,9 +20,29 @@ UNSET: dict[str, object] = {
 }  # fmt: skip
 
 
+class _Once(argparse.Action):
+    """Refuses a second value, which would silently take the place of the first."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given twice: ask one question a run")
+        setattr(namespace, self.dest, values)
+
+
 def add_vlm_arguments(group: argparse._ArgumentGroup) -> None:
     """Options of this kind of bundle alone."""
-    group.add_argument("--ask", metavar="QUESTION", help="answer a question about the image")
+    group.add_argument(
+        "--ask",
+        action=_Once,
+        metavar="QUESTION",
+        help="answer a question about the image",
+    )
     group.add_argument("--caption", action="store_true", help="describe the image")
     group.add_argument(
         "--match",

@@ -257,7 +257,7 @@ def check_ranges(recipe: Recipe, ranges: Mapping[str, tuple[float, float]]) -> N
     for name, (low, high) in ranges.items():
         value = getattr(recipe, name)
         if not low <= value <= high:  # not of a NaN either
-            raise UsageError(f"{name} is {value}; {low:g} to {high:g} are possible")
+            raise UsageError(f"{name} is {value}; {low:.15g} to {high:.15g} are possible")
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:

@@ -260,7 +260,7 @@ def test_weights_of_another_network(weights: Path, tmp_path: Path) -> None:
         export_vlm("minivlm", "x86", weights=str(weights), out=tmp_path / "out")
     plain = tmp_path / "plain.pth"
     torch.save({"a": torch.zeros(2)}, plain)
-    with pytest.raises(CheckpointError, match="does not say which network"):
+    with pytest.raises(CheckpointError, match="is of no such network: edgekit train"):
         _export(plain, tmp_path / "out")
     with pytest.raises(CheckpointError, match="no weights of minivlm-tiny were released"):
         export_vlm(MODEL, "x86", weights="official", out=tmp_path / "out")

@@ -111,13 +111,19 @@ def export_vlm(
     tolerance = PARITY_TOLERANCE[order.precision]
     whole = Whole(created, words, settings_of(created, canvas, min_score, tasks), tolerance)
     with assembling(order.out, force=force) as folder:
-        for name, module in whole.graphs.items():
-            progress(f"-- {name}")
+
+        def said(line: str) -> None:
+            progress(line.replace(str(folder), str(order.out)))
+
+        for number, (name, module) in enumerate(whole.graphs.items(), 1):
+            progress(f"-- {name}, {number} of {len(whole.graphs)}")
             source = part_source(
                 module, whole.samples[name], whole.outputs[name],
                 name=f"{model_id}-{name}", weights=whole.weights,
             )  # fmt: skip
-            part = export_source(source, replace(order, out=folder / name, force=False))
+            part = export_source(
+                source, replace(order, out=folder / name, force=False, progress=said)
+            )
             whole.parts[name] = part.manifest
         _write_whole(folder, whole, order)
     with open_assembly(order.out) as bundle:

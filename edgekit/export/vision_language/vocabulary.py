@@ -21,6 +21,11 @@ def vocabulary_of(created: CreatedVlm, weights: str, given: str | Path | None) -
     beside = Path(weights).parent / VOCABULARY
     if given is None and created.weights.random:
         return placeholder_vocabulary(spec.vocabulary)
+    if not created.facts.speaks and not created.weights.random and given is None:
+        raise UsageError(
+            f"the weights were not trained to read: edgekit train {created.spec.id} --stage "
+            f"vqa+caption+retrieval --weights {weights} --data DATA makes some that are"
+        )
     if given is None and not beside.is_file():
         raise UsageError(
             "the weights need the vocabulary that they were trained with: give its vocab.txt "

@@ -210,10 +210,10 @@ def from_file(spec: MiniVlmSpec, found: Located) -> CreatedVlm:
     """
     facts = read_facts(found.path)
     if facts.variant != spec.id:
-        what = f"is of {facts.variant}" if facts.variant else "does not say which network it is of"
+        what = f"is of {facts.variant}, not {spec.id}" if facts.variant else "is of no such network"
         raise CheckpointError(
-            f"{found.path.name} {what}, not {spec.id}: edgekit train {spec.id} writes such files; "
-            "a file of OSCAR or MiniLM is what a training starts from (--weights)"
+            f"{found.path.name} {what}: edgekit train {spec.id} writes its files; one of OSCAR or "
+            "MiniLM is what a training starts from (--weights)"
         )
     state = read_checkpoint(found.path)
     words = state.get("fusion.bert.embeddings.word_embeddings.weight")

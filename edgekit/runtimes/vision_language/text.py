@@ -120,7 +120,7 @@ class Vocabulary:
                 f"the {what} has {len(text):,} characters: at most {MAX_CHARACTERS:,} are read"
             )
         tokens = self.encode(text)
-        if all(token == self.unk for token in tokens):
+        if not any(self._is_word(token) for token in tokens):
             raise InputError(
                 f"no word of the {what} {_short(text)!r} is in the model's vocabulary: it may be "
                 "in another language than the model was trained on"
@@ -130,6 +130,10 @@ class Vocabulary:
                 f"the {what} has {len(tokens)} tokens, and {most} fit: make it shorter"
             )
         return tokens
+
+    def _is_word(self, token: int) -> bool:
+        """Known, and no punctuation: that is in every vocabulary."""
+        return token != self.unk and any(map(str.isalnum, self.tokens[token]))
 
     def question(self, tokens: Sequence[int]) -> Tokens:
         """[CLS] question [SEP]."""

@@ -96,7 +96,7 @@ class Plan:
             raise UsageError(
                 f"a batch of {self.batch_size}, and there are {self.images} to train on: "
                 + (
-                    f"use --batch-size {max(2, self.images // 2)} or less"
+                    f"use --batch-size {max(2, self.images // 2)}"
                     if self.images >= 2
                     else "a batch has two or more"
                 )

@@ -76,7 +76,9 @@ def train_detector(
     )
     start = begin(get_vlm(recipe.model), facts, recipe.weights, recipe.seed)
     job = _job(recipe, out, splits, start, accelerator, progress)
-    for note in (*splits.notes, *start.notes):
+    fitted_into = f"images are fitted into {sides[0]} x {sides[1]} pixels"
+    rounded = () if recipe.image_size == max(sides) else (f"{fitted_into}, multiples of 64",)
+    for note in (*splits.notes, *start.notes, *rounded):
         job.progress(note)
     tee = start.module.tee
     _set_momentum(tee, recipe.usual().norm_momentum)

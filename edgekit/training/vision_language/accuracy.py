@@ -153,7 +153,8 @@ def _open(wanted: Wanted, look: Look, visual: int) -> VlmSplits:
     """The data; of drawn scenes only those that are evaluated are looked at."""
     kind, _, place = wanted.data.partition(":")
     if kind not in KINDS:
-        raise UnknownNameError("kind of data", kind, KINDS, "A folder is tsv:FOLDER.")
+        hint = "Those have questions; others are of other networks."
+        raise UnknownNameError("kind of vision-language data", kind, KINDS, hint)
     if kind == "tsv":
         return open_tsv_of(place, visual)
     trained, held_out = numbers_of(place)

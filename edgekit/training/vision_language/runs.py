@@ -177,7 +177,8 @@ def vocabulary_of(recipe: VlmRecipe, data: VlmSplits, found: Found) -> Vocabular
     if data.words:
         return Vocabulary(data.words)
     raise UsageError(
-        f"data {recipe.data!r} bring no vocabulary: name a vocab.txt of BERT with --vocab"
+        f"data {recipe.data!r} bring no vocabulary: name one with --vocab, BERT's vocab.txt or a "
+        "list of your own words, a line each, [PAD], [UNK], [CLS], [SEP] and [MASK] among them"
     )
 
 

@@ -170,6 +170,8 @@ def _take(module: MiniVlm, whole: MiniVlm, ours: VlmFacts, theirs: VlmFacts) -> 
     A transformer with other tokens says other things by them, and is not taken at all.
     """
     own, state = module.fusion.state_dict(), whole.fusion.state_dict()
+    if theirs.tasks == ("detect",) and not theirs.vocabulary:
+        return ()  # a detector's, whose transformer is as it was drawn
     if _differ(ours.vocabulary, theirs.vocabulary):
         return ("the weights' transformer was trained with other tokens: it begins as drawn",)
     if own[_WORDS].shape != state[_WORDS].shape:

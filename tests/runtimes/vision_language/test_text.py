@@ -55,6 +55,8 @@ def test_tags_that_fit(vocabulary: Vocabulary) -> None:
         ("", "empty"),
         (" \n", "empty"),
         ("你好", "another language"),
+        ("你好?", "another language"),
+        ("...?", "another language"),
         ("Здравствуй мир", "another language"),
         ("red " * 9, "has 9 tokens, and 8 fit"),
         ("r" * 10_001, "10,001 characters"),

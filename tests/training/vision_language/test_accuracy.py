@@ -144,7 +144,7 @@ def test_what_cannot_be_evaluated(
     facts = replace(found.facts, tasks=("vqa",))
     save_vlm(begin(found, facts, len(talk.vocabulary()), 0).module, facts, vqa)
     for line, says in (
-        (["--data", "digits"], "unknown kind of data 'digits'"),
+        (["--data", "digits"], "unknown kind of vision-language data 'digits'"),
         (["--data", "scenes:2"], "looked at by a detector, and that of these weights"),
         (["--data", data[0], "--runtime", "litert"], "are for a bundle"),
         (["--data", data[0], "--knn"], "--knn is for classifiers"),

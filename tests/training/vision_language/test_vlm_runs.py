@@ -419,7 +419,7 @@ def test_regions_below_the_least_score_are_not_seen(least: float, kept: bool) ->
         ({"data": "scenes"}, "the weights have none that is trained"),
         ({"data": "scenes:1"}, "the weights have none that is trained"),
         ({"vocab": "none.txt"}, "vocabulary 'none.txt'"),
-        ({"vocab": ""}, "name a vocab.txt of BERT with --vocab"),
+        ({"vocab": ""}, "bring no vocabulary: name one with --vocab"),
         ({"dropout": 2.0}, "dropout is 2.0"),
         ({"attention": "both"}, "unknown attention"),
         ({"warmup_epochs": 3.0}, "warmup_epochs is 3 and epochs 1: the rate would never be"),
