@@ -18,6 +18,7 @@ from edgekit.profiling.report.parts import (
     folded,
     section,
     table,
+    unlike_environments,
 )
 from edgekit.profiling.report.plot import percent
 from edgekit.profiling.report.scale import Scale, spanning
@@ -119,13 +120,7 @@ def _timed(results: Results) -> Markup:
 
 def _limits(results: Results, unlike: Sequence[str]) -> Iterator[Markup]:
     if unlike:
-        yield callout(
-            "warning",
-            "Unlike environments.",
-            "These results were made in environments that differ, and were put on one page by "
-            "force: a difference between their figures may be the environment's.",
-            bullets(unlike),
-        )
+        yield unlike_environments(unlike)
     if any(not result.complete for result in results):
         yield callout("warning", "Incomplete.", INCOMPLETE)
     notes = list(_notes(results))

@@ -104,6 +104,17 @@ def callout(kind: str, title: str, *content: Child) -> Markup:
     return tag("div", tag("strong", title), " ", *content, class_=f"callout {kind}", role="note")
 
 
+def unlike_environments(unlike: Iterable[Child]) -> Markup:
+    """That results on one page should not be compared; ``unlike`` is what differs."""
+    return callout(
+        "warning",
+        "Unlike environments.",
+        "These results were made in environments that differ, and were put on one page by force: "
+        "a difference between their figures may be the environment's.",
+        bullets(unlike),
+    )
+
+
 def bullets(items: Iterable[Child]) -> Markup:
     """A list."""
     cut = list(items)

@@ -21,6 +21,7 @@ from edgekit.profiling.report.parts import (
     folded,
     section,
     table,
+    unlike_environments,
 )
 from edgekit.profiling.report.sheet import sheet
 from edgekit.profiling.report.stages_words import Setting
@@ -118,13 +119,7 @@ def _doubt(results: Results) -> Markup | None:
 
 def _limits(results: Results, unlike: Sequence[str]) -> Iterator[Markup]:
     if unlike:
-        yield callout(
-            "warning",
-            "Unlike environments.",
-            "These results were made in environments that differ, and were put on one page by "
-            "force: a difference between their figures may be the environment's.",
-            bullets(unlike),
-        )
+        yield unlike_environments(unlike)
     names = stages_words.names(results)
     random = [name for name, one in zip(names, results, strict=True) if one.random]
     if random:

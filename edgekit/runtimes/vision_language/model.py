@@ -157,7 +157,7 @@ class VisionLanguage:
         """The likeliest answer to a question about an image.
 
         Raises:
-            UsageError: the weights were not trained to answer.
+            UsageError: the bundle has no graphs for it.
             InputError: the image cannot be read; the question is empty, too long, or has no word
                 that the model knows.
         """
@@ -175,7 +175,7 @@ class VisionLanguage:
         """How likely each text is about the image, on 0..1.
 
         Raises:
-            UsageError: the weights were not trained to match, or there is no text.
+            UsageError: the bundle has no graphs for it, or there is no text.
             InputError: as `ask`.
         """
         self._needs(MATCH)
@@ -191,7 +191,7 @@ class VisionLanguage:
         """How likely a statement on two images is true, on 0..1.
 
         Raises:
-            UsageError: the weights were not trained for this (``nlvr2``).
+            UsageError: the bundle has no graphs for it (``nlvr2``).
             InputError: as `ask`.
         """
         self._needs(NLVR2)
@@ -215,7 +215,7 @@ class VisionLanguage:
         """A sentence about an image, each word the likeliest.
 
         Raises:
-            UsageError: the weights were not trained to caption.
+            UsageError: the bundle has no graphs for it.
             InputError: the image cannot be read.
         """
         return self.vocabulary.decode(self.caption_tokens(image))

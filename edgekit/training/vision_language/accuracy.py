@@ -283,6 +283,11 @@ def _transformer(
     told = data.train if wanted.trained_on else data.held_out
     tasks = _asked(told, trained, wanted)
     vocabulary = vocabulary_of(recipe, data, found)
+    if facts.vocabulary not in ("", vocabulary.fingerprint):
+        raise UsageError(
+            "the weights were trained with other tokens than those found: put the vocab.txt of "
+            "their run beside them"
+        )
     texts = Texts(vocabulary, spec.lengths)
     given = Given(told, texts, facts.answers, spec.tee.regions, recipe)
     assert whole is not None  # of a file that says which network it is of

@@ -130,6 +130,15 @@ def test_a_detector_is_evaluated_with_its_boxes(
         evaluate_vlm(path, Wanted("scenes:2"))
 
 
+def test_other_tokens_are_not_read(run: Path, data: tuple[str, str], tmp_path: Path) -> None:
+    """As many, in another order: all words would be others."""
+    (tmp_path / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes())
+    words = (run / "vocab.txt").read_text().splitlines()
+    (tmp_path / "vocab.txt").write_text("".join(f"{w}\n" for w in [*words[:5], *words[:4:-1]]))
+    with pytest.raises(UsageError, match="trained with other tokens"):
+        evaluate_vlm(tmp_path, Wanted(data[0]))
+
+
 def test_what_cannot_be_evaluated(
     run: Path, data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
